@@ -1,0 +1,1 @@
+"""The mechanism: a GPT in pure PyTorch, which knows no config library, trainer or logger."""

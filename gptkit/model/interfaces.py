@@ -1,0 +1,248 @@
+"""What each part of a GPT promises to the others.
+
+Shapes: `B` batch, `T` query tokens, `S` key tokens (cached ones and these), `H` heads, `Hkv` heads
+of keys and values, `D` d_model, `Dh` width of a head, `V` vocabulary. Every part is an `nn.Module`;
+the arguments before `*` come from the builder, those after it are its options.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gptkit.errors import PositionRangeError
+
+M = TypeVar("M", bound=nn.Module)
+Role = Literal["embedding", "weight", "residual", "bias", "norm"]
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes that every part is built from."""
+
+    vocab_size: int
+    context_length: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_ff: int
+
+
+@dataclass
+class MaskContext:
+    """What a mask may ask about, beside positions.
+
+    Attributes:
+        k_padding: [B, S], true where a key is padding.
+        q_documents: [B, T], the number of the document that a query token belongs to.
+        k_documents: [B, S], the same for keys.
+        prefix: [B], how many first tokens may read one another freely.
+    """
+
+    k_padding: Tensor | None = None
+    q_documents: Tensor | None = None
+    k_documents: Tensor | None = None
+    prefix: Tensor | None = None
+
+
+@dataclass
+class Step:
+    """One forward pass, as attention sees it.
+
+    Attributes:
+        q_positions: [1|B, T], the places of the tokens given now.
+        k_positions: [1|B, S], the places of all tokens that may be read.
+        context: documents, padding and prefixes for the mask.
+        caches: one cache for each layer, or None.
+        plain: positions are 0..T-1 for all rows, nothing is cached, padded or cut into documents,
+            so a causal mask is the lower triangle.
+        patterns: a list to which each attention appends its pattern [B, H, T, S]; None records none.
+        memo: results that layers share within this pass (dense masks, biases).
+    """
+
+    q_positions: Tensor
+    k_positions: Tensor
+    context: MaskContext = field(default_factory=MaskContext)
+    caches: list[Any] | None = None
+    plain: bool = True
+    patterns: list[Tensor] | None = None
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+
+class PositionalEncoding(nn.Module):
+    """Tells a model where its tokens stand, at up to three places; each default is the identity.
+
+    Attributes:
+        max_positions: the number of positions it can tell, or None where there is no end.
+        is_relative: whether only distances matter, so that a window may slide over a cache.
+    """
+
+    max_positions: int | None = None
+    is_relative: bool = False
+
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Add position to token vectors.
+
+        Args:
+            x: [B, T, D].
+            positions: [1|B, T], whole numbers from 0.
+
+        Returns:
+            [B, T, D].
+        """
+        return x
+
+    def rotate(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn queries and keys by their positions, before they enter the cache.
+
+        Args:
+            q: [B, H, T, Dh].
+            k: [B, Hkv, T, Dh], the keys of this step's own tokens.
+            q_positions: [1|B, T].
+            k_positions: [1|B, T].
+        """
+        return q, k
+
+    def score_bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor | None:
+        """A bias [1|B, 1|H, T, S] that is added to the scores before the softmax, or None.
+
+        Args:
+            q: [B, H, T, Dh].
+            k: [B, Hkv, S, Dh].
+            q_positions: [1|B, T].
+            k_positions: [1|B, S].
+        """
+        return None
+
+    def require(self, last_position: int) -> None:
+        """Check that `last_position` can be told.
+
+        Raises:
+            PositionRangeError: it lies past `max_positions`.
+        """
+        if self.max_positions is not None and last_position >= self.max_positions:
+            raise PositionRangeError(
+                f"{type(self).__name__} positions end at {self.max_positions - 1}; position {last_position} was "
+                f"asked for. Give at most {self.max_positions} tokens, or choose a position encoding without "
+                "an end, such as model/position=sinusoidal."
+            )
+
+
+class DistanceBias(PositionalEncoding):
+    """A score bias that depends on the distance alone.
+
+    A part gives `bias_of`; the dense bias, the row for cached decoding and FlexAttention's
+    `score_mod` follow from it.
+    """
+
+    is_relative = True
+
+    def bias_of(self, distance: Tensor) -> Tensor:
+        """The bias of each head at each distance `query - key` (negative where the key is later).
+
+        Args:
+            distance: any shape `[...]`, whole numbers.
+
+        Returns:
+            [H, ...], floating point.
+        """
+        raise NotImplementedError
+
+    def score_bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor:
+        distance = q_positions.unsqueeze(-1) - k_positions.unsqueeze(-2)  # [1|B, T, S]
+        return self.bias_of(distance).transpose(0, 1).to(q.dtype)  # [1|B, H, T, S]
+
+
+class Mask(nn.Module):
+    """Who may read whom. Masks compose with `&`, `|` and `~`.
+
+    Attributes:
+        is_causal: it allows exactly the keys at or before the query, so the fast path serves.
+        never_empty: every query may read at least itself.
+    """
+
+    is_causal: bool = False
+    never_empty: bool = False
+
+    def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:
+        """True where a query may read a key; elementwise, so it broadcasts.
+
+        Args:
+            q_positions: broadcastable to [B, T, S], such as [1, T, 1].
+            k_positions: broadcastable to [B, T, S], such as [1, 1, S].
+            context: its tensors are reached through `queries(...)` and `keys(...)`.
+
+        Returns:
+            A boolean tensor broadcastable to [B, T, S].
+        """
+        raise NotImplementedError
+
+    def __and__(self, other: Mask) -> Mask:
+        from gptkit.model.masks import AllOf
+
+        return AllOf([self, other])
+
+    def __or__(self, other: Mask) -> Mask:
+        from gptkit.model.masks import AnyOf
+
+        return AnyOf([self, other])
+
+    def __invert__(self) -> Mask:
+        from gptkit.model.masks import Not
+
+        return Not(self)
+
+
+class Norm(nn.Module):
+    """Normalises the last axis. Built as `Norm(width, *, options)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class FeedForward(nn.Module):
+    """A network applied to each token alone. Built as `FeedForward(shape, *, options)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        raise NotImplementedError
+
+
+class MakeNorm(Protocol):
+    """Builds one more norm of the chosen kind, of a given width."""
+
+    def __call__(self, width: int) -> nn.Module: ...
+
+
+def mark(module: M, role: Role) -> M:
+    """Say what a module's `weight` is, where its shape does not: `residual` for the map that writes
+    back into the residual stream. Returns the module."""
+    module.gptkit_role = role  # type: ignore[assignment]
+    return module
+
+
+def roles(model: nn.Module) -> dict[str, Role]:
+    """What each parameter of a model is, by full name: for initialisation and weight decay."""
+    found: dict[str, Role] = {}
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            full = f"{prefix}.{name}" if prefix else name
+            if isinstance(module, (Norm, nn.LayerNorm, nn.RMSNorm)):
+                found[full] = "norm"
+            elif parameter.ndim < 2:
+                found[full] = "bias"
+            elif isinstance(module, nn.Embedding):
+                found[full] = "embedding"
+            else:
+                found[full] = getattr(module, "gptkit_role", "weight")
+    return found
+
+
+def float_positions(positions: Tensor) -> Tensor:
+    """Positions as exact floating point numbers, for formulas: float64, as 16 bits end at 256."""
+    return positions.to(torch.float64)
