@@ -37,11 +37,14 @@ class ModelShape:
 class MaskContext:
     """What a mask may ask about, beside positions.
 
+    A mask sees these already shaped to broadcast against `[B, T, S]`, or as single elements inside
+    FlexAttention, so it only compares them.
+
     Attributes:
-        k_padding: [B, S], true where a key is padding.
-        q_documents: [B, T], the number of the document that a query token belongs to.
-        k_documents: [B, S], the same for keys.
-        prefix: [B], how many first tokens may read one another freely.
+        k_padding: true where a key is padding, [B, S].
+        q_documents: the number of the document that a query token belongs to, [B, T].
+        k_documents: the same for keys, [B, S].
+        prefix: how many first tokens may read one another freely, [B].
     """
 
     k_padding: Tensor | None = None
@@ -55,23 +58,30 @@ class Step:
     """One forward pass, as attention sees it.
 
     Attributes:
-        q_positions: [1|B, T], the places of the tokens given now.
-        k_positions: [1|B, S], the places of all tokens that may be read.
-        context: documents, padding and prefixes for the mask.
-        caches: one cache for each layer, or None.
-        plain: positions are 0..T-1 for all rows, nothing is cached, padded or cut into documents,
-            so a causal mask is the lower triangle.
+        q_positions: the places of the tokens given now, [1|B, T].
+        k_positions: the places of all tokens that may be read, [1|B, S].
+        context: documents, padding and prefixes, for the mask.
+        cache: this layer's cache, to which it appends this step's keys and values, or None.
+        plain: keys stand in order, the queries are the last of them, and none is padding.
         patterns: a list to which each attention appends its pattern [B, H, T, S]; None records none.
-        memo: results that layers share within this pass (dense masks, biases).
+        memo: results that layers share within this pass, such as dense masks and biases.
     """
 
     q_positions: Tensor
     k_positions: Tensor
     context: MaskContext = field(default_factory=MaskContext)
-    caches: list[Any] | None = None
+    cache: LayerCache | None = None
     plain: bool = True
     patterns: list[Tensor] | None = None
     memo: dict[Any, Any] = field(default_factory=dict)
+
+
+class LayerCache(Protocol):
+    """What one layer keeps of the tokens already read, so that they need not be read again."""
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep this step's keys and values; returns all that are held, this step's last."""
+        ...
 
 
 class PositionalEncoding(nn.Module):
@@ -163,24 +173,31 @@ class Mask(nn.Module):
 
     Attributes:
         is_causal: it allows exactly the keys at or before the query, so the fast path serves.
-        never_empty: every query may read at least itself.
+        allows_self: every query may read itself, so that no row is empty.
     """
 
     is_causal: bool = False
-    never_empty: bool = False
+    allows_self: bool = False
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:
-        """True where a query may read a key; elementwise, so it broadcasts.
+        """True where a query may read a key.
+
+        Elementwise: the arguments broadcast against [B, T, S], or are single elements.
 
         Args:
-            q_positions: broadcastable to [B, T, S], such as [1, T, 1].
-            k_positions: broadcastable to [B, T, S], such as [1, 1, S].
-            context: its tensors are reached through `queries(...)` and `keys(...)`.
-
-        Returns:
-            A boolean tensor broadcastable to [B, T, S].
+            q_positions: such as [1, T, 1].
+            k_positions: such as [1, 1, S].
+            context: documents, padding and prefixes, shaped likewise.
         """
         raise NotImplementedError
+
+    def applies(self, context: MaskContext) -> bool:
+        """Whether it forbids anything, given what the context holds."""
+        return True
+
+    def causal_in(self, context: MaskContext) -> bool:
+        """Whether it comes down to the causal mask, given what the context holds."""
+        return self.is_causal
 
     def __and__(self, other: Mask) -> Mask:
         from gptkit.model.masks import AllOf
@@ -198,6 +215,87 @@ class Mask(nn.Module):
         return Not(self)
 
 
+class Attention(nn.Module):
+    """How tokens read one another. Built as `Attention(shape, position, mask, *, options)`.
+
+    The position encoding and the mask are shared between layers; a layer that differs owns its own
+    (see `own`). Attention holds its projections, the choice of kernel and the state of its cache.
+    """
+
+    position: PositionalEncoding
+    mask: Mask
+
+    def __init__(self, shape: ModelShape, position: PositionalEncoding, mask: Mask) -> None:
+        super().__init__()
+        self.shape = shape
+        self.__dict__["position"] = position  # shared: the GPT registers it, once
+        self.__dict__["mask"] = mask
+
+    def own(self, name: str) -> None:
+        """Register the position encoding or the mask as this layer's own."""
+        setattr(self, name, self.__dict__.pop(name))
+
+    def forward(self, x: Tensor, step: Step) -> Tensor:
+        """[B, T, D] -> [B, T, D], what is added to the residual stream."""
+        raise NotImplementedError
+
+    def new_cache(
+        self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype, slack: int = 1
+    ) -> Any:
+        """An empty cache for `capacity` tokens of `batch` rows, in `slack` times the memory."""
+        raise NotImplementedError
+
+
+class Embedding(nn.Module):
+    """How a token becomes a vector. Built as `Embedding(shape, position, *, options)`.
+
+    Attributes:
+        weight: [V, D]; a tied head reads it.
+    """
+
+    weight: nn.Parameter
+
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """[B, T] token numbers and [1|B, T] positions -> [B, T, D]."""
+        raise NotImplementedError
+
+
+class Block(nn.Module):
+    """Where norms and residual sums stand. Built as `Block(attention, feed_forward, make_norm, *, options)`.
+
+    Attributes:
+        needs_final_norm: the stream leaves the last block unnormalised, so the GPT adds a norm.
+    """
+
+    needs_final_norm: bool = True
+    attention: Attention
+    feed_forward: FeedForward
+
+    def forward(self, x: Tensor, step: Step) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        raise NotImplementedError
+
+
+class Head(nn.Module):
+    """How a vector becomes a score for each token. Built as `Head(shape, embedding, *, options)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> logits [..., V]."""
+        raise NotImplementedError
+
+    def loss(self, x: Tensor, targets: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+        """Cross-entropy in nats of [N, D] against [N] token numbers; -100 counts for nothing."""
+        raise NotImplementedError
+
+
+class Init(Protocol):
+    """The distribution that each parameter starts from. Built as `Init(shape, *, options)`."""
+
+    def fill(self, name: str, parameter: Tensor, role: Role, generator: torch.Generator) -> None:
+        """Overwrite a float32 tensor on the CPU, drawing only from `generator`."""
+        ...
+
+
 class Norm(nn.Module):
     """Normalises the last axis. Built as `Norm(width, *, options)`."""
 
@@ -206,7 +304,13 @@ class Norm(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """A network applied to each token alone. Built as `FeedForward(shape, *, options)`."""
+    """A network applied to each token alone. Built as `FeedForward(shape, *, options)`.
+
+    Attributes:
+        absent: there is none; the block leaves it out, its norm as well.
+    """
+
+    absent: bool = False
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
@@ -244,5 +348,5 @@ def roles(model: nn.Module) -> dict[str, Role]:
 
 
 def float_positions(positions: Tensor) -> Tensor:
-    """Positions as exact floating point numbers, for formulas: float64, as 16 bits end at 256."""
-    return positions.to(torch.float64)
+    """Positions as exact floating point numbers for formulas; 16 bits would already err at 257."""
+    return positions.to(torch.float32 if positions.device.type == "mps" else torch.float64)

@@ -1,0 +1,175 @@
+"""From a config to a GPT: each name is looked up in the registry and built from the shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from gptkit import registry
+from gptkit.errors import ConfigError, Problem, UserError
+from gptkit.model.gpt import GPT
+from gptkit.model.init import initialise
+from gptkit.model.interfaces import Attention, Block, Mask, ModelShape
+from gptkit.model.masks import AllOf, Full
+from gptkit.schema import Config, normal_part, normalise
+
+PER_LAYER = ("position", "mask", "attention", "norm", "feed_forward", "block")
+DEFAULTS: dict[str, Any] = {
+    "position": "learned",
+    "mask": "causal",
+    "attention": "multi_head",
+    "norm": "layer",
+    "feed_forward": "mlp",
+    "block": "pre",
+    "embedding": "token",
+    "head": "language_model",
+    "init": "gpt2",
+}
+
+
+def build(
+    config: Mapping[str, Any],
+    *,
+    vocab_size: int | None = None,
+    device: torch.device | str = "cpu",
+    initialise_weights: bool = True,
+) -> GPT:
+    """Assemble the GPT that a config describes.
+
+    Args:
+        config: `{"model": {...}, "seed": ...}`; other sections are not looked at.
+        vocab_size: the tokenizer's; needed where the config does not fix it.
+        device: where the parameters are made; `meta` makes none.
+        initialise_weights: draw the first weights; without it they hold whatever memory held.
+
+    Raises:
+        ConfigError: a part refuses its options or the shape; carries every such problem.
+    """
+    model = normalise({"model": {**DEFAULTS, **config["model"]}})["model"]
+    shape = shape_of(model, vocab_size)
+    with torch.device(device):
+        gpt = _Assembly(model, shape).gpt()
+    gpt.config = dict(config)
+    if initialise_weights and torch.device(device).type != "meta":
+        initialise(gpt, _part("init", model["init"], shape), int(config.get("seed", 0)))
+    return gpt
+
+
+def shape_of(model: Mapping[str, Any], vocab_size: int | None = None) -> ModelShape:
+    """The sizes of a model section, with what follows from others filled in.
+
+    Raises:
+        ConfigError: the vocabulary is unknown, or smaller than the tokenizer's.
+    """
+    asked = model.get("vocab_size")
+    if asked is not None and vocab_size is not None and asked < vocab_size:
+        raise ConfigError(
+            [
+                Problem(
+                    "model.vocab_size",
+                    f"{asked} rows cannot hold the tokenizer's {vocab_size} tokens.",
+                    f"Take null, or {vocab_size} or more.",
+                )
+            ]
+        )
+    size = asked or vocab_size
+    if size is None:
+        raise ConfigError(
+            [
+                Problem(
+                    "model.vocab_size",
+                    "the size of the vocabulary is not known.",
+                    "Set it, or give a tokenizer.",
+                )
+            ]
+        )
+    heads, width = model["n_heads"], model["d_model"]
+    return ModelShape(
+        vocab_size=size,
+        context_length=model["context_length"],
+        d_model=width,
+        n_layers=model["n_layers"],
+        n_heads=heads,
+        n_kv_heads=model.get("n_kv_heads") or heads,
+        d_head=model.get("d_head") or width // heads,
+        d_ff=model.get("d_ff") or 4 * width,
+    )
+
+
+class _Assembly:
+    """One model being put together."""
+
+    def __init__(self, model: Config, shape: ModelShape) -> None:
+        self.model, self.shape = model, shape
+        self.position = _part("position", model["position"], shape)
+        self.mask = _mask(model["mask"])
+
+    def gpt(self) -> GPT:
+        blocks = [self.block(self.layer(index)) for index in range(self.shape.n_layers)]
+        embedding = _part("embedding", self.model["embedding"], self.shape, self.position)
+        ends_bare = bool(blocks) and blocks[-1].needs_final_norm
+        norm = _part("norm", self.model["norm"], self.shape.d_model) if ends_bare else nn.Identity()
+        head = _part("head", self.model["head"], self.shape, embedding)
+        return GPT(self.shape, embedding, self.position, self.mask, blocks, norm, head)
+
+    def layer(self, index: int) -> Config:
+        """The parts of one layer: the model's, changed by each slice of `layers` that holds it."""
+        parts = {name: self.model[name] for name in PER_LAYER}
+        for where, changes in (self.model.get("layers") or {}).items():
+            if index in layers_in(where, self.shape.n_layers):
+                parts.update(changes)
+        return parts
+
+    def block(self, parts: Config) -> Block:
+        own_position = parts["position"] != self.model["position"]
+        own_mask = parts["mask"] != self.model["mask"]
+        position = _part("position", parts["position"], self.shape) if own_position else self.position
+        mask = _mask(parts["mask"]) if own_mask else self.mask
+        attention: Attention = _part("attention", parts["attention"], self.shape, position, mask)
+        if own_position:
+            attention.own("position")
+        if own_mask:
+            attention.own("mask")
+        feed_forward = _part("feed_forward", parts["feed_forward"], self.shape)
+        return _part("block", parts["block"], attention, feed_forward, partial(_part, "norm", parts["norm"]))
+
+
+def layers_in(where: str, n_layers: int) -> range:
+    """The layers that a slice names: `'0'`, `'-1'`, `'2:4'`, `'3::4'`."""
+    numbers = [int(part) if part else None for part in str(where).split(":")]
+    if len(numbers) == 1:
+        index = numbers[0] or 0
+        index = index + n_layers if index < 0 else index
+        return range(index, index + 1)
+    return range(n_layers)[slice(*numbers)]
+
+
+def _part(slot: str, node: Mapping[str, Any], *given: Any) -> Any:
+    """Build the part that a node names, from what the builder gives and the node's options."""
+    name = node["name"]
+    options = {key: value for key, value in node.items() if key != "name"}
+    try:
+        return registry.load(f"model.{slot}", name)(*given, **options)
+    except ConfigError:
+        raise
+    except UserError as error:
+        raise ConfigError([Problem(f"model.{slot}", str(error))]) from error
+
+
+def _mask(nodes: Mapping[str, Mapping[str, Any]]) -> Mask:
+    """All masks of a node, joined by 'and'; none at all forbids nothing."""
+    masks = [_part("mask", {"name": name, **options}) for name, options in nodes.items()]
+    if not masks:
+        return Full()
+    return masks[0] if len(masks) == 1 else AllOf(masks)
+
+
+def part(slot: str, value: Any, *given: Any) -> Any:
+    """One part by itself, for tests and notebooks: `part("position", "sinusoidal", shape)`."""
+    if slot == "mask":
+        return _mask(normal_part(registry.SLOTS["model.mask"], value))
+    return _part(slot, normal_part(registry.SLOTS[f"model.{slot}"], value), *given)

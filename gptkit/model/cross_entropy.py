@@ -1,0 +1,111 @@
+"""The loss of a large vocabulary, without its logits.
+
+The logits of a batch are its largest tensor by far: 50,257 numbers a token. They are needed only to
+be reduced to one number a token, and their gradient only to be multiplied back, so both are done a
+few hundred tokens at a time (the idea of Wijmans et al. 2024 and of the Liger kernels, Hsu et al.
+2024, in plain PyTorch).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORED = -100
+_CHUNK = 1 << 24  # logits at once: 64 MiB in float32
+
+
+def linear_cross_entropy(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    reduction: Literal["mean", "sum"] = "mean",
+    chunk: int = _CHUNK,
+) -> Tensor:
+    """Cross-entropy of `x @ weight.T + bias` against `targets`, in nats.
+
+    Args:
+        x: [N, D].
+        weight: [V, D].
+        bias: [V] or None.
+        targets: [N] token numbers; -100 counts for nothing.
+        reduction: over the targets that count; the mean over none is 0.
+        chunk: how many logits may exist at once.
+
+    Returns:
+        A scalar, float32 or wider.
+    """
+    if x.shape[0] * weight.shape[0] <= chunk:
+        logits = F.linear(x, weight, bias)
+        exact = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        total = F.cross_entropy(exact, targets, ignore_index=IGNORED, reduction="sum")
+    else:
+        total = _ChunkedCrossEntropy.apply(x, weight, bias, targets, max(1, chunk // weight.shape[0]))
+    if reduction == "sum":
+        return total
+    return total / (targets != IGNORED).sum().clamp(min=1)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy whose gradients are made in the forward pass, while the logits exist."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, rows: int
+    ) -> Tensor:
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        wants = ctx.needs_input_grad
+        with torch.autocast(device, enabled=False):
+            table = weight.to(dtype)
+            exact = torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+            grad_x = torch.empty_like(x) if wants[0] else None
+            grad_weight = torch.zeros_like(weight) if wants[1] else None
+            grad_bias = torch.zeros_like(bias) if bias is not None and wants[2] else None
+            total = x.new_zeros((), dtype=exact)
+            for start in range(0, x.shape[0], rows):
+                part = slice(start, start + rows)
+                hidden, aim = x[part].to(dtype), targets[part]
+                logits = F.linear(hidden, table).to(exact)
+                if bias is not None:
+                    logits += bias
+                counted = (aim != IGNORED).unsqueeze(-1)
+                index = aim.clamp(min=0).unsqueeze(-1)
+                lse = logits.logsumexp(-1, keepdim=True)
+                total += (lse - logits.gather(-1, index)).masked_fill(~counted, 0.0).sum()
+                if not any(wants[:3]):
+                    continue
+                slope = logits.sub_(lse).exp_()  # softmax, in place of the logits
+                slope.scatter_add_(-1, index, slope.new_full(index.shape, -1.0))
+                slope.masked_fill_(~counted, 0.0)
+                _backward(slope, hidden, table, part, grad_x, grad_weight, grad_bias)
+        ctx.gradients = (grad_x, grad_weight, grad_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        if ctx.gradients is None:
+            raise RuntimeError("The gradients of this loss were already taken; compute the loss anew.")
+        made, ctx.gradients = ctx.gradients, None  # scaled in place: they are as large as the weights
+        return *(None if g is None else g.mul_(grad.to(g.dtype)) for g in made), None, None
+
+
+def _backward(
+    slope: Tensor, hidden: Tensor, table: Tensor, part: slice,
+    grad_x: Tensor | None, grad_weight: Tensor | None, grad_bias: Tensor | None,
+) -> None:  # fmt: skip
+    """Add one chunk's share of the gradients; `slope` [n, V] is the gradient of its logits."""
+    narrow = slope.to(table.dtype)
+    if grad_x is not None:
+        grad_x[part] = narrow @ table
+    if grad_weight is not None:
+        if narrow.dtype == grad_weight.dtype:
+            grad_weight.addmm_(narrow.t(), hidden)
+        else:
+            grad_weight += narrow.t() @ hidden
+    if grad_bias is not None:
+        grad_bias += slope.sum(0)

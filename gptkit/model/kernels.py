@@ -1,0 +1,176 @@
+"""Three ways to compute softmax attention; all give the same numbers.
+
+`eager` is the reference and keeps the pattern, `sdpa` is PyTorch's fused kernel and the default,
+`flex` compiles the mask and the bias into the kernel on CUDA.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gptkit.model.interfaces import DistanceBias, Mask, MaskContext, PositionalEncoding, Step
+from gptkit.model.masks import dense
+
+Kernel = Literal["sdpa", "eager", "flex"]
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    step: Step,
+    *,
+    position: PositionalEncoding,
+    mask: Mask,
+    scale: float,
+    dropout: float = 0.0,
+    kernel: Kernel = "sdpa",
+) -> Tensor:
+    """softmax(scale * q k^T + bias, over the keys that the mask allows) v.
+
+    A query that may read nothing gives zeros.
+
+    Args:
+        q: [B, H, T, Dh].
+        k: [B, Hkv, S, Dh], Hkv a divisor of H.
+        v: [B, Hkv, S, Dv].
+
+    Returns:
+        [B, H, T, Dv].
+    """
+    if kernel == "flex" and step.patterns is None:
+        return flex(q, k, v, step, position, mask, scale)
+    bias = score_bias(q, k, step, position)
+    if step.patterns is not None or kernel == "eager":
+        out, pattern = eager(q, k, v, allowed(step, mask), bias, scale, dropout)
+        if step.patterns is not None:
+            step.patterns.append(pattern)
+        return out
+    return sdpa(q, k, v, step, mask, bias, scale, dropout)
+
+
+def eager(
+    q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, bias: Tensor | None, scale: float, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The formula as it is written; also returns the pattern [B, H, T, S].
+
+    Args:
+        allowed: [1|B, 1, T, S], true where a query may read a key.
+        bias: [1|B, 1|H, T, S] or None.
+    """
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    scores = scale * (q @ k.transpose(-2, -1))  # [B, H, T, S]
+    if bias is not None:
+        scores = scores + bias
+    scores = scores.masked_fill(~allowed, float("-inf"))
+    exact = torch.float32 if scores.dtype in (torch.bfloat16, torch.float16) else scores.dtype
+    pattern = scores.softmax(-1, dtype=exact).masked_fill(~allowed, 0.0).to(q.dtype)
+    return F.dropout(pattern, dropout) @ v, pattern
+
+
+def sdpa(
+    q: Tensor, k: Tensor, v: Tensor, step: Step, mask: Mask, bias: Tensor | None, scale: float, dropout: float
+) -> Tensor:
+    """PyTorch's fused kernel; without a dense mask wherever the mask is causal or forbids nothing."""
+    length, keys = q.shape[-2], k.shape[-2]
+    grouped = q.shape[1] != k.shape[1]
+    causal = step.plain and mask.causal_in(step.context)
+    nothing_hidden = (causal and length == 1) or not mask.applies(step.context)
+    if bias is None and (nothing_hidden or (causal and length == keys)):
+        return F.scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, is_causal=not nothing_hidden, scale=scale, enable_gqa=grouped
+        )
+    if nothing_hidden:
+        return F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=scale, enable_gqa=grouped)
+    may = allowed(step, mask)
+    added = may if bias is None else bias.masked_fill(~may, float("-inf"))
+    out = F.scaled_dot_product_attention(q, k, v, added, dropout, scale=scale, enable_gqa=grouped)
+    return out if mask.allows_self else out.masked_fill(~may.any(-1, keepdim=True), 0.0)
+
+
+def allowed(step: Step, mask: Mask) -> Tensor:
+    """The mask of this step as [1|B, 1, T, S], computed once for all layers that share it."""
+    key = ("allowed", mask)
+    if key not in step.memo:
+        step.memo[key] = dense(mask, step.q_positions, step.k_positions, step.context).unsqueeze(1)
+    return step.memo[key]
+
+
+def score_bias(q: Tensor, k: Tensor, step: Step, position: PositionalEncoding) -> Tensor | None:
+    """The position's bias [1|B, 1|H, T, S]; one that depends on distance alone is computed once."""
+    if not isinstance(position, DistanceBias):
+        return position.score_bias(q, k, step.q_positions, step.k_positions)
+    key = ("bias", position)
+    if key not in step.memo:
+        step.memo[key] = position.score_bias(q, k, step.q_positions, step.k_positions)
+    return step.memo[key]
+
+
+def flex(
+    q: Tensor, k: Tensor, v: Tensor, step: Step, position: PositionalEncoding, mask: Mask, scale: float
+) -> Tensor:
+    """FlexAttention (Dong et al. 2024): mask and bias become part of the kernel.
+
+    On CUDA it is compiled; elsewhere it runs uncompiled, forward only, as a check.
+    """
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    batch, _, length, _ = q.shape
+    keys = k.shape[-2]
+    mask_mod, score_mod = flex_closures(q, k, step, position, mask)
+    key = ("blocks", mask)
+    if key not in step.memo:
+        step.memo[key] = create_block_mask(mask_mod, batch, None, length, keys, device=q.device)
+    kernel = _compiled_flex() if q.is_cuda else flex_attention
+    out = kernel(q, k, v, score_mod, step.memo[key], scale=scale, enable_gqa=q.shape[1] != k.shape[1])
+    if mask.allows_self:
+        return out  # type: ignore[return-value]
+    return out.masked_fill(~allowed(step, mask).any(-1, keepdim=True), 0.0)  # type: ignore[union-attr]
+
+
+def flex_closures(q: Tensor, k: Tensor, step: Step, position: PositionalEncoding, mask: Mask):  # noqa: ANN201
+    """The same mask and bias as functions of single indices: `(mask_mod, score_mod or None)`."""
+    context = step.context
+    q_at, k_at = step.q_positions.expand(q.shape[0], -1), step.k_positions.expand(q.shape[0], -1)
+
+    def mask_mod(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        element = MaskContext(
+            k_padding=None if context.k_padding is None else context.k_padding[b, j],
+            q_documents=None if context.q_documents is None else context.q_documents[b, i],
+            k_documents=None if context.k_documents is None else context.k_documents[b, j],
+            prefix=None if context.prefix is None else context.prefix[b],
+        )
+        return mask.allows(q_at[b, i], k_at[b, j], element)
+
+    if isinstance(position, DistanceBias):
+
+        def by_distance(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return score + position.bias_of(q_at[b, i] - k_at[b, j])[h].to(score.dtype)
+
+        return mask_mod, by_distance
+    bias = position.score_bias(q, k, step.q_positions, step.k_positions)
+    if bias is None:
+        return mask_mod, None
+    full = bias.expand(q.shape[0], q.shape[1], -1, -1)
+
+    def by_table(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return score + full[b, h, i, j]
+
+    return mask_mod, by_table
+
+
+_flex_kernel = None
+
+
+def _compiled_flex():  # noqa: ANN202
+    global _flex_kernel
+    if _flex_kernel is None:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        _flex_kernel = torch.compile(flex_attention, dynamic=False)
+    return _flex_kernel
