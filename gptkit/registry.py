@@ -179,7 +179,9 @@ def register(slot: str, name: str) -> Callable[[C], C]:
 
     def decorate(cls: C) -> C:
         if slot not in SLOTS:
-            raise PluginError(f"There is no slot {slot!r}. {did_you_mean(slot, SLOTS)} Slots: {', '.join(SLOTS)}.")
+            raise PluginError(
+                f"There is no slot {slot!r}. {did_you_mean(slot, SLOTS)} Slots: {', '.join(SLOTS)}."
+            )
         declaration_of(slot, name, cls)
         known = _registered.get((slot, name))
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -310,7 +312,9 @@ def _read_folder(folder: Path, found: Catalogue) -> None:
         source = folder / "__init__.py" if folder.is_dir() else folder
         origin = Origin("folder", folder.stem, "", folder.parent)
         for declared in read_declarations(source):
-            found.add(Component(declared.slot, declared.name, origin, folder.stem, declared.class_name, source))
+            found.add(
+                Component(declared.slot, declared.name, origin, folder.stem, declared.class_name, source)
+            )
         return
     try:
         project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8")).get("project", {})
@@ -325,7 +329,9 @@ def _read_folder(folder: Path, found: Catalogue) -> None:
 
 
 def _read_packages(found: Catalogue) -> None:
-    in_folders = {c.origin.package for claims in found.parts.values() for c in claims if c.origin.kind == "folder"}
+    in_folders = {
+        c.origin.package for claims in found.parts.values() for c in claims if c.origin.kind == "folder"
+    }
     for distribution in importlib.metadata.distributions():
         entries = [entry for entry in distribution.entry_points if entry.group.startswith(_GROUP_PREFIX)]
         if not entries:
@@ -333,7 +339,9 @@ def _read_packages(found: Catalogue) -> None:
         package = distribution.metadata["Name"]
         location = _package_folder(entries[0].value)
         if location is None:
-            found.broken[package] = f"{package}: its package {entries[0].value.split(':')[0]!r} is not installed."
+            found.broken[package] = (
+                f"{package}: its package {entries[0].value.split(':')[0]!r} is not installed."
+            )
             continue
         if package in in_folders and _same_source(package, location, found):
             continue
@@ -377,4 +385,3 @@ def _add_entry(group: str, name: str, value: str, origin: Origin, root: Path, fo
     path = root.joinpath(*module.split("."))
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     found.add(Component(slot, name, origin, module, attribute, source))
-

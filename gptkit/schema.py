@@ -52,7 +52,11 @@ def validate(config: Mapping[str, Any]) -> list[Problem]:
     problems = list(_unsafe(config, ""))
     if problems:
         return problems
-    known = set(options_of(settings.RunSettings)) | {name.split(".")[0] for name in registry.SLOTS} | set(SECTIONS)
+    known = (
+        set(options_of(settings.RunSettings))
+        | {name.split(".")[0] for name in registry.SLOTS}
+        | set(SECTIONS)
+    )
     for key, value in config.items():
         if key not in known:
             problems.append(Problem(key, "no such key.", _suggest(key, known)))
@@ -161,7 +165,9 @@ def _slot(slot: registry.Slot, key: str, value: Any) -> Iterator[Problem]:
     try:
         node = normal_part(slot, value)
     except (TypeError, ValueError, KeyError):
-        yield Problem(key, f"expected {'parts by name' if slot.many else 'a part with a name'}, got {show(value)}.")
+        yield Problem(
+            key, f"expected {'parts by name' if slot.many else 'a part with a name'}, got {show(value)}."
+        )
         return
     if slot.many:
         for name, options in node.items():
@@ -170,7 +176,9 @@ def _slot(slot: registry.Slot, key: str, value: Any) -> Iterator[Problem]:
     name = node.get("name")
     if not isinstance(name, str):
         offered = ", ".join(registry.names(slot.name))
-        yield Problem(f"{key}.name", f"expected the name of a part, got {show(name)}.", f"Available: {offered}.")
+        yield Problem(
+            f"{key}.name", f"expected the name of a part, got {show(name)}.", f"Available: {offered}."
+        )
         return
     yield from _part(slot, key, name, {k: v for k, v in node.items() if k != "name"})
 
@@ -246,7 +254,13 @@ def fits(kind: Any, value: Any) -> bool:
     return isinstance(value, kind)
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", types.NoneType: "null"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    types.NoneType: "null",
+}
 
 
 def expected(kind: Any) -> str:
@@ -307,7 +321,9 @@ def _unsafe(value: Any, key: str) -> Iterator[Problem]:
             yield from _unsafe(entry, f"{key}[{index}]")
     elif isinstance(value, str):
         if "${" in value:
-            yield Problem(key, f"an unresolved interpolation: {value!r}.", "A saved config holds plain values.")
+            yield Problem(
+                key, f"an unresolved interpolation: {value!r}.", "A saved config holds plain values."
+            )
     elif value is not None and not isinstance(value, (bool, int, float)):
         yield Problem(key, f"expected plain data, got {type(value).__name__}.")
 
@@ -331,7 +347,9 @@ def _sizes(config: Mapping[str, Any]) -> Iterator[Problem]:
     if kv_heads is not None and kv_heads > 0 and heads % kv_heads:
         choices = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
         yield Problem(
-            "model.n_kv_heads", f"{heads} query heads cannot share {kv_heads} key heads.", f"Take one of {choices}."
+            "model.n_kv_heads",
+            f"{heads} query heads cannot share {kv_heads} key heads.",
+            f"Take one of {choices}.",
         )
     yield from _batches(config)
 

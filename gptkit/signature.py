@@ -244,7 +244,9 @@ def declaration_of(slot: str, name: str, cls: type) -> Declaration:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         if parameter.annotation is inspect.Parameter.empty:
-            raise PluginError(f"{where}: option {parameter.name!r} has no annotation, so it cannot be checked.")
+            raise PluginError(
+                f"{where}: option {parameter.name!r} has no annotation, so it cannot be checked."
+            )
         annotation = parameter.annotation
         text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
         try:
@@ -252,6 +254,8 @@ def declaration_of(slot: str, name: str, cls: type) -> Declaration:
         except ValueError as error:
             raise PluginError(f"{where}: option {parameter.name!r}: {error}") from None
         default = REQUIRED if parameter.default is inspect.Parameter.empty else parameter.default
-        options.append(Option(parameter.name, kind, text.strip("'\""), default, helps.get(parameter.name, "")))
+        options.append(
+            Option(parameter.name, kind, text.strip("'\""), default, helps.get(parameter.name, ""))
+        )
     path = Path(getattr(sys.modules.get(cls.__module__), "__file__", None) or "<session>")
     return Declaration(slot, name, cls.__name__, path, 0, inspect.cleandoc(cls.__doc__ or ""), tuple(options))

@@ -133,7 +133,7 @@ def flex(
     return out.masked_fill(~allowed(step, mask).any(-1, keepdim=True), 0.0)  # type: ignore[union-attr]
 
 
-def flex_closures(q: Tensor, k: Tensor, step: Step, position: PositionalEncoding, mask: Mask):  # noqa: ANN201
+def flex_closures(q: Tensor, k: Tensor, step: Step, position: PositionalEncoding, mask: Mask):
     """The same mask and bias as functions of single indices: `(mask_mod, score_mod or None)`."""
     context = step.context
     q_at, k_at = step.q_positions.expand(q.shape[0], -1), step.k_positions.expand(q.shape[0], -1)
@@ -167,7 +167,7 @@ def flex_closures(q: Tensor, k: Tensor, step: Step, position: PositionalEncoding
 _flex_kernel = None
 
 
-def _compiled_flex():  # noqa: ANN202
+def _compiled_flex():
     global _flex_kernel
     if _flex_kernel is None:
         from torch.nn.attention.flex_attention import flex_attention
