@@ -13,9 +13,10 @@ from gptkit import registry
 from gptkit.errors import ConfigError, Problem, UserError
 from gptkit.model.gpt import GPT
 from gptkit.model.init import initialise
-from gptkit.model.interfaces import Attention, Block, Mask, ModelShape
+from gptkit.model.interfaces import Attention, Block, Mask, ModelShape, PositionalEncoding
 from gptkit.model.masks import AllOf, Full
-from gptkit.schema import Config, normal_part, normalise
+from gptkit.schema import Config, check, normal_part, options_of
+from gptkit.settings import ModelSettings
 
 PER_LAYER = ("position", "mask", "attention", "norm", "feed_forward", "block")
 DEFAULTS: dict[str, Any] = {
@@ -49,7 +50,7 @@ def build(
     Raises:
         ConfigError: a part refuses its options or the shape; carries every such problem.
     """
-    model = normalise({"model": {**DEFAULTS, **config["model"]}})["model"]
+    model = check({"model": {**_sizes(), **DEFAULTS, **config["model"]}})["model"]
     shape = shape_of(model, vocab_size)
     with torch.device(device):
         gpt = _Assembly(model, shape).gpt()
@@ -57,6 +58,11 @@ def build(
     if initialise_weights and torch.device(device).type != "meta":
         initialise(gpt, _part("init", model["init"], shape), int(config.get("seed", 0)))
     return gpt
+
+
+def _sizes() -> Config:
+    """What a config that says nothing of its sizes means."""
+    return {name: option.default for name, option in options_of(ModelSettings).items()}
 
 
 def shape_of(model: Mapping[str, Any], vocab_size: int | None = None) -> ModelShape:
@@ -127,7 +133,7 @@ class _Assembly:
     def block(self, parts: Config) -> Block:
         own_position = parts["position"] != self.model["position"]
         own_mask = parts["mask"] != self.model["mask"]
-        position = _part("position", parts["position"], self.shape) if own_position else self.position
+        position = self.own_position(parts["position"]) if own_position else self.position
         mask = _mask(parts["mask"]) if own_mask else self.mask
         attention: Attention = _part("attention", parts["attention"], self.shape, position, mask)
         if own_position:
@@ -137,15 +143,34 @@ class _Assembly:
         feed_forward = _part("feed_forward", parts["feed_forward"], self.shape)
         return _part("block", parts["block"], attention, feed_forward, partial(_part, "norm", parts["norm"]))
 
+    def own_position(self, node: Config) -> PositionalEncoding:
+        """A position encoding for one layer; one that acts on embeddings would never be asked."""
+        position = _part("position", node, self.shape)
+        if type(position).embed is not PositionalEncoding.embed:
+            problem = f"{node['name']!r} is added to the embeddings, once for all layers."
+            hint = "Choose it as model/position; a layer may differ by none, rotary, alibi and their like."
+            raise ConfigError([Problem("model.layers", problem, hint)])
+        return position
+
 
 def layers_in(where: str, n_layers: int) -> range:
-    """The layers that a slice names: `'0'`, `'-1'`, `'2:4'`, `'3::4'`."""
-    numbers = [int(part) if part else None for part in str(where).split(":")]
-    if len(numbers) == 1:
-        index = numbers[0] or 0
-        index = index + n_layers if index < 0 else index
-        return range(index, index + 1)
-    return range(n_layers)[slice(*numbers)]
+    """The layers that a slice names: `'0'`, `'-1'`, `'2:4'`, `'3::4'`.
+
+    Raises:
+        ConfigError: it is no slice, or one number that is no layer.
+    """
+    try:
+        numbers = [int(part) if part else None for part in where.split(":")]
+        if len(numbers) > 1:
+            return range(n_layers)[slice(*numbers)]
+        index = range(n_layers)[int(where)]
+    except (ValueError, TypeError):
+        problem = "expected a slice of layer numbers such as '0', '-1', '2:4' or '3::4'."
+        raise ConfigError([Problem(f"model.layers.{where}", problem)]) from None
+    except IndexError:
+        hint = f"Layers are 0 to {n_layers - 1}." if n_layers else "It has none."
+        raise ConfigError([Problem(f"model.layers.{where}", "the model has no such layer.", hint)]) from None
+    return range(index, index + 1)
 
 
 def _part(slot: str, node: Mapping[str, Any], *given: Any) -> Any:

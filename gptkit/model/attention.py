@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gptkit.errors import UserError
 from gptkit.model.cache import KeyValueCache
 from gptkit.model.interfaces import Attention, Mask, ModelShape, PositionalEncoding, Step, mark
-from gptkit.model.kernels import allowed, attend, score_bias
+from gptkit.model.kernels import allowed, attend, check, score_bias
 from gptkit.registry import register
 
 
@@ -41,6 +41,7 @@ class GroupedQuery(Attention):
     ) -> None:
         super().__init__(shape, position, mask)
         self.heads, self.kv_heads, self.d_head = shape.n_heads, shape.n_kv_heads, shape.d_head
+        check(kernel, dropout)
         self.dropout, self.kernel = dropout, kernel
         self.scale = self.d_head**-0.5 if scale is None else scale
         self.qkv = nn.Linear(shape.d_model, (self.heads + 2 * self.kv_heads) * self.d_head, bias=bias)
@@ -117,6 +118,7 @@ class SummedHeads(Attention):
     ) -> None:
         super().__init__(shape, position, mask)
         self.heads, self.d_head = shape.n_heads, shape.d_head
+        check(kernel, dropout)
         self.dropout, self.kernel = dropout, kernel
         self.scale = self.d_head**-0.5 if scale is None else scale
         self.qk = nn.Linear(shape.d_model, 2 * self.heads * self.d_head, bias=bias)

@@ -94,6 +94,7 @@ class Caches:
         self.capacity = capacity
         self.length = 0
         self.origin = 0
+        self._dropped: Tensor | int = 0  # tokens that slid out and were not padding, [B, 1] where rows differ
         self._tracks: dict[str, Tensor] = {}
 
     def track(self, name: str, new: Tensor | None, default: Tensor) -> Tensor | None:
@@ -113,10 +114,10 @@ class Caches:
         self._tracks[name] = held
         return held
 
-    def unpadded(self) -> Tensor | int:
-        """How many tokens that are not padding each row holds: [B, 1], or one number for all."""
+    def unpadded(self) -> Tensor | None:
+        """How many tokens that are not padding each row has read, [B, 1]; None where none was padding."""
         padding = self._tracks.get("padding")
-        return self.length if padding is None else (~padding).sum(-1, keepdim=True)
+        return None if padding is None else self._dropped + (~padding).sum(-1, keepdim=True)
 
     def advance(self, tokens: int) -> None:
         """Count the tokens of a step, once every layer has kept them."""
@@ -124,6 +125,7 @@ class Caches:
 
     def truncate(self, length: int) -> None:
         """Go back to the first `length` tokens held."""
+        length = min(length, self.length)
         for layer in self.layers:
             layer.truncate(length)
         self._tracks = {name: held[:, :length] for name, held in self._tracks.items()}
@@ -131,6 +133,12 @@ class Caches:
 
     def slide(self, keep: int) -> None:
         """Drop the oldest tokens, so that the last `keep` remain."""
+        keep = min(keep, self.length)
+        if "padding" in self._tracks:
+            gone = ~self._tracks["padding"][:, : self.length - keep]
+            self._dropped = self._dropped + gone.sum(-1, keepdim=True)
+        else:
+            self._dropped += self.length - keep
         for layer in self.layers:
             layer.slide(keep)
         self._tracks = {name: held[:, held.shape[1] - keep :] for name, held in self._tracks.items()}

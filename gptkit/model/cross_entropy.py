@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 IGNORED = -100
@@ -44,7 +45,8 @@ def linear_cross_entropy(
         exact = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         total = F.cross_entropy(exact, targets, ignore_index=IGNORED, reduction="sum")
     else:
-        total = _ChunkedCrossEntropy.apply(x, weight, bias, targets, max(1, chunk // weight.shape[0]))
+        rows, learning = max(1, chunk // weight.shape[0]), torch.is_grad_enabled()
+        total = _ChunkedCrossEntropy.apply(x, weight, bias, targets, rows, learning)
     if reduction == "sum":
         return total
     return total / (targets != IGNORED).sum().clamp(min=1)
@@ -55,11 +57,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, rows: int
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, rows: int, learning: bool
     ) -> Tensor:
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        wants = ctx.needs_input_grad
+        wants = [learning and need for need in ctx.needs_input_grad]  # evaluation makes no gradients
         with torch.autocast(device, enabled=False):
             table = weight.to(dtype)
             exact = torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
@@ -75,23 +77,26 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     logits += bias
                 counted = (aim != IGNORED).unsqueeze(-1)
                 index = aim.clamp(min=0).unsqueeze(-1)
-                lse = logits.logsumexp(-1, keepdim=True)
-                total += (lse - logits.gather(-1, index)).masked_fill(~counted, 0.0).sum()
+                aimed = logits.gather(-1, index)
+                top = logits.amax(-1, keepdim=True)
+                slope = logits.sub_(top).exp_()  # in place: the logits are the largest tensor
+                mass = slope.sum(-1, keepdim=True)
+                total += (mass.log() + top - aimed).masked_fill(~counted, 0.0).sum()
                 if not any(wants[:3]):
                     continue
-                slope = logits.sub_(lse).exp_()  # softmax, in place of the logits
-                slope.scatter_add_(-1, index, slope.new_full(index.shape, -1.0))
+                slope.div_(mass).scatter_add_(-1, index, slope.new_full(index.shape, -1.0))
                 slope.masked_fill_(~counted, 0.0)
                 _backward(slope, hidden, table, part, grad_x, grad_weight, grad_bias)
         ctx.gradients = (grad_x, grad_weight, grad_bias)
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         if ctx.gradients is None:
             raise RuntimeError("The gradients of this loss were already taken; compute the loss anew.")
         made, ctx.gradients = ctx.gradients, None  # scaled in place: they are as large as the weights
-        return *(None if g is None else g.mul_(grad.to(g.dtype)) for g in made), None, None
+        return *(None if g is None else g.mul_(grad.to(g.dtype)) for g in made), None, None, None
 
 
 def _backward(

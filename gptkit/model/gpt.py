@@ -157,11 +157,13 @@ class GPT(nn.Module):
                 f"The cache holds {held} of {caches.capacity} tokens; {length} more do not fit. "
                 "Ask new_caches for more, or let it slide."
             )
-        if positions is None and padding is not None:
-            before = 0 if caches is None else caches.unpadded()
-            positions = before + (~padding).cumsum(-1).sub(1).clamp(min=0)
-        last = first + held + length - 1 if positions is None else int(positions.max())
-        self.position.require(last)
+        before = None if caches is None else caches.unpadded()
+        if positions is None and (padding is not None or before is not None):
+            real = torch.ones_like(tokens, dtype=torch.bool) if padding is None else ~padding
+            before = first + held if before is None else before
+            positions = (before + real.cumsum(-1) - 1).clamp(min=0)  # padding stands where the last token did
+        if self.max_positions is not None and not torch.compiler.is_compiling():
+            self.position.require(first + held + length - 1 if positions is None else int(positions.max()))
         keys = torch.arange(first, first + held + length, device=device).unsqueeze(0)  # [1, S]
         if caches is None:
             q_at = keys if positions is None else positions

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gptkit.errors import UserError
 from gptkit.model.interfaces import DistanceBias, Mask, MaskContext, PositionalEncoding, Step
 from gptkit.model.masks import dense
 
@@ -51,6 +52,19 @@ def attend(
             step.patterns.append(pattern)
         return out
     return sdpa(q, k, v, step, mask, bias, scale, dropout)
+
+
+def check(kernel: Kernel, dropout: float) -> None:
+    """Whether a kernel can do what is asked of it.
+
+    Raises:
+        UserError: flex with dropout, which it does not know.
+    """
+    if kernel == "flex" and dropout > 0:
+        raise UserError(
+            f"kernel=flex knows no dropout on the attention pattern, but dropout={dropout}. "
+            "Take kernel=sdpa, or dropout=0."
+        )
 
 
 def eager(
@@ -117,8 +131,14 @@ def flex(
     """FlexAttention (Dong et al. 2024): mask and bias become part of the kernel.
 
     On CUDA it is compiled; elsewhere it runs uncompiled, forward only, as a check.
+
+    Raises:
+        UserError: gradients are asked for on the CPU.
     """
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
+        raise UserError("The flex kernel cannot be trained on a CPU. Take model.attention.kernel=sdpa.")
 
     batch, _, length, _ = q.shape
     keys = k.shape[-2]
@@ -147,10 +167,13 @@ def flex_closures(q: Tensor, k: Tensor, step: Step, position: PositionalEncoding
         )
         return mask.allows(q_at[b, i], k_at[b, j], element)
 
-    if isinstance(position, DistanceBias):
+    if isinstance(position, DistanceBias) and step.plain:
+        # A table, as a part's own code need not be fit to become part of a kernel.
+        last = k.shape[-2] - 1
+        table = position.bias_of(torch.arange(-last, last + 1, device=q.device)).to(q.dtype)  # [H, 2 S - 1]
 
         def by_distance(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            return score + position.bias_of(q_at[b, i] - k_at[b, j])[h].to(score.dtype)
+            return score + table[h, q_at[b, i] - k_at[b, j] + last]
 
         return mask_mod, by_distance
     bias = position.score_bias(q, k, step.q_positions, step.k_positions)
