@@ -1,0 +1,1 @@
+"""Training: the loop, its parts, and what it leaves behind."""

@@ -1,0 +1,83 @@
+"""What the processes of one run settle together, once a step, in one small message."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """The sum of what all processes said.
+
+    Attributes:
+        loss: the sum of losses.
+        targets: how many targets that is.
+        finite: whether every process saw a finite loss and gradient.
+        signal: the signal that asks the run to stop, or 0.
+        enough: whether some process wants the run to end, as if its last step were done.
+    """
+
+    loss: float
+    targets: float
+    finite: bool
+    signal: int
+    enough: bool
+
+
+class Agreement:
+    """Votes on a step, so that all processes stop, or fail, after the same one.
+
+    Args:
+        signal: gives the signal that this process received, or 0.
+        duplicates: processes that read the same examples; each speaks for its part.
+    """
+
+    def __init__(self, signal: Callable[[], int], duplicates: int = 1) -> None:
+        self.signal, self.duplicates = signal, duplicates
+        self.enough = False
+        self._group: torch.distributed.ProcessGroup | None = None
+
+    def connect(self) -> None:
+        """Find a channel between the CPUs of all processes; called once the process group stands."""
+        distributed = torch.distributed
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return
+        if distributed.get_world_size() > 1:
+            native = distributed.get_backend() == "gloo"
+            self._group = distributed.group.WORLD if native else distributed.new_group(backend="gloo")
+
+    def vote(self, loss: float = 0.0, targets: float = 0.0, gradient_norm: float = 0.0) -> Ballot:
+        """Tell all others, and hear what they said; every process gets the same answer."""
+        finite = math.isfinite(loss) and math.isfinite(gradient_norm)
+        said = [
+            loss / self.duplicates if math.isfinite(loss) else 0.0,
+            targets / self.duplicates,
+            float(not finite),
+            float(self.signal()),
+            float(self.enough),
+        ]
+        if self._group is None:
+            return Ballot(loss, targets, finite, int(said[3]), self.enough)
+        heard = self.total(said)
+        largest = self.largest(said[3]) if heard[3] else 0.0
+        lost = heard[2] > 0
+        return Ballot(math.nan if lost else heard[0], heard[1], not lost, int(largest), heard[4] > 0)
+
+    def total(self, values: list[float]) -> list[float]:
+        """The sum over all processes, of each of several numbers, in float64."""
+        return self._reduce(values, torch.distributed.ReduceOp.SUM)
+
+    def largest(self, value: float) -> float:
+        """The largest over all processes."""
+        return self._reduce([value], torch.distributed.ReduceOp.MAX)[0]
+
+    def _reduce(self, values: list[float], how: torch.distributed.ReduceOp.RedOpType) -> list[float]:
+        if self._group is None:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.all_reduce(tensor, how, group=self._group)
+        return tensor.tolist()
