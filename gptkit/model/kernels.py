@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gptkit.errors import UserError
 from gptkit.model.interfaces import DistanceBias, Mask, MaskContext, PositionalEncoding, Step
-from gptkit.model.masks import dense
+from gptkit.model.masks import Explicit, dense
 
 Kernel = Literal["sdpa", "eager", "flex"]
 
@@ -140,6 +140,8 @@ def flex(
     if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
         raise UserError("The flex kernel cannot be trained on a CPU. Take model.attention.kernel=sdpa.")
 
+    if any(isinstance(part, Explicit) for part in mask.modules()):
+        allowed(step, mask)  # a matrix has an end, and inside the kernel it could not say so
     batch, _, length, _ = q.shape
     keys = k.shape[-2]
     mask_mod, score_mod = flex_closures(q, k, step, position, mask)
