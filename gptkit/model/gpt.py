@@ -214,10 +214,10 @@ class GPT(nn.Module):
         Raises:
             UserError: the model has no tokenizer; `gptkit.load` gives one.
         """
-        from gptkit.generate.loop import generate
-
         if self.tokenizer is None:
             raise UserError(
                 "This model has no tokenizer, so it cannot read a prompt. Set model.tokenizer, or use gptkit.load."
             )
+        from gptkit.generate.loop import generate
+
         return generate(self, self.tokenizer, prompt, **options)
