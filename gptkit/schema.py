@@ -271,7 +271,7 @@ def expected(kind: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments)) if len(arguments) > 1 else repr(arguments[0])
     if origin is list or kind is list:
-        return "a list" + (f" of {_plural(arguments[0])}" if arguments else "")
+        return f"a list of {_plural(arguments[0])}" if origin is list else "a list"
     if origin is dict or kind is dict:
         return "a group of keys"
     return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gptkit.errors import UserError
 from gptkit.model.cache import KeyValueCache
 from gptkit.model.interfaces import Attention, Mask, ModelShape, PositionalEncoding, Step, mark
-from gptkit.model.kernels import allowed, attend, check, score_bias
+from gptkit.model.kernels import Kernel, allowed, attend, check, score_bias
 from gptkit.registry import register
 
 
@@ -42,7 +42,8 @@ class GroupedQuery(Attention):
         super().__init__(shape, position, mask)
         self.heads, self.kv_heads, self.d_head = shape.n_heads, shape.n_kv_heads, shape.d_head
         check(kernel, dropout)
-        self.dropout, self.kernel = dropout, kernel
+        self.dropout = dropout
+        self.kernel: Kernel = kernel
         self.scale = self.d_head**-0.5 if scale is None else scale
         self.qkv = nn.Linear(shape.d_model, (self.heads + 2 * self.kv_heads) * self.d_head, bias=bias)
         self.out = mark(nn.Linear(self.heads * self.d_head, shape.d_model, bias=bias), "residual")
@@ -119,7 +120,8 @@ class SummedHeads(Attention):
         super().__init__(shape, position, mask)
         self.heads, self.d_head = shape.n_heads, shape.d_head
         check(kernel, dropout)
-        self.dropout, self.kernel = dropout, kernel
+        self.dropout = dropout
+        self.kernel: Kernel = kernel
         self.scale = self.d_head**-0.5 if scale is None else scale
         self.qk = nn.Linear(shape.d_model, 2 * self.heads * self.d_head, bias=bias)
         self.value = mark(nn.Linear(shape.d_model, self.heads * shape.d_model, bias=bias), "residual")

@@ -18,6 +18,8 @@ class TokenEmbedding(Embedding):
         dropout: rate on the sum of token and position.
     """
 
+    position: PositionalEncoding
+
     def __init__(self, shape: ModelShape, position: PositionalEncoding, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.__dict__["position"] = position  # shared: the GPT registers it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gptkit.errors import PositionRangeError, UserError
 from gptkit.model.interfaces import Mask, MaskContext
@@ -155,7 +155,7 @@ class AllOf(Mask):
 
     def __init__(self, masks: Sequence[Mask]) -> None:
         super().__init__()
-        self.masks = nn.ModuleList(masks)
+        self.masks = tuple(masks)
         self.allows_self = all(mask.allows_self for mask in masks)
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:
@@ -182,7 +182,7 @@ class AnyOf(Mask):
 
     def __init__(self, masks: Sequence[Mask]) -> None:
         super().__init__()
-        self.masks = nn.ModuleList(masks)
+        self.masks = tuple(masks)
         self.allows_self = any(mask.allows_self for mask in masks)
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:

@@ -1,0 +1,47 @@
+# Two commands set everything up: `make train` and `make test`. Each makes the environment it needs.
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: train test lint bench torture clean help
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+train: $(VENV)/.run  ## train a small GPT on real text, in about a minute; ARGS="model/position=rotary"
+	@$(BIN)/gptkit train $(ARGS)
+
+test: $(VENV)/.dev  ## run the tests; ARGS="-k rotary"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev  ## formatting, lint, types, and the walls between the rooms
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: $(VENV)/.dev  ## measure speed and memory beside other implementations, in one run
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+torture: $(VENV)/.dev  ## the slow tests: kills, faults and long runs
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+clean:  ## remove the environment and what the tools left
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	@echo "Making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing gptkit and what it needs (once)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing gptkit and its tools (once)"
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.run
