@@ -36,7 +36,7 @@ def scale(grads: Sequence[Tensor], factor: float) -> None:
     for grad in grads:
         ways[_sharding(grad), grad.dtype].append(grad)
     for group in ways.values():
-        torch._foreach_mul_(group, factor)
+        torch._foreach_mul_(group, factor)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def clip_factor(norm: float, largest: float | None) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from gptkit.errors import GptkitError
-from gptkit.train.agreement import Agreement, Ballot
+from gptkit.train.agreement import Agreement
 from gptkit.train.data import Documents, Share, StepBatch
 from gptkit.train.gradients import clip_factor, global_norm, gradients, scale
+from gptkit.train.meter import StepOutcome
 from gptkit.train.objectives import Objective
 from gptkit.train.rng import seed_micro_batch
 from gptkit.train.schedules import Schedule
@@ -27,27 +27,6 @@ from gptkit.train.schedules import Schedule
 
 class NonFiniteError(GptkitError):
     """The loss or the gradient is no longer a finite number; the weights were not touched."""
-
-
-@dataclass(frozen=True)
-class StepOutcome:
-    """What one update was.
-
-    Attributes:
-        step: the number of updates done, this one included.
-        loss: mean over the targets of the whole batch, in nats.
-        targets: how many targets there were.
-        gradient_norm: before clipping.
-        learning_rate: of the optimizer's first group.
-        ballot: what all processes together asked for.
-    """
-
-    step: int
-    loss: float
-    targets: int
-    gradient_norm: float
-    learning_rate: float
-    ballot: Ballot
 
 
 class TrainingModule(pl.LightningModule):

@@ -179,20 +179,23 @@ def _lightning_strategy(config: Config, world: World) -> Any:
 
 def _environment(world: World) -> Any:
     """Told, not guessed: Lightning would take an interactive SLURM shell for a job of many tasks."""
-    from lightning.fabric.plugins.environments import (
-        LightningEnvironment,
-        SLURMEnvironment,
-        TorchElasticEnvironment,
-    )
+    from lightning.fabric.plugins import environments
 
     if world.launcher == "torchrun":
-        return TorchElasticEnvironment()
-    return SLURMEnvironment(auto_requeue=False) if world.launcher == "srun" else LightningEnvironment()
+        return environments.TorchElasticEnvironment()  # pyright: ignore[reportPrivateImportUsage]
+    if world.launcher == "srun":
+        return environments.SLURMEnvironment(auto_requeue=False)  # pyright: ignore[reportPrivateImportUsage]
+    return environments.LightningEnvironment()  # pyright: ignore[reportPrivateImportUsage]
 
 
 def quiet_lightning() -> None:
     """Keep Lightning's notices and tips off the terminal; its warnings speak of what gptkit decides."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+    for name in (
+        "lightning.pytorch",
+        "lightning.fabric",
+        "lightning",
+        "torch.distributed.tensor._redistribute",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
 

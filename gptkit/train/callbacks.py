@@ -1,0 +1,82 @@
+"""What else happens during training."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from torch import nn
+
+from gptkit.errors import ConfigError, Problem
+from gptkit.registry import register
+from gptkit.train.meter import StepOutcome
+
+
+class Callback:
+    """Built as `Callback(*, options)`, once on each process; every method may be left out.
+
+    A callback sees the run and may end it; it must not change what is trained.
+    """
+
+    def start(self, model: nn.Module, rows: list[dict[str, Any]]) -> None:
+        """Training begins, or goes on after the metrics `rows` of an earlier part of the run."""
+
+    def after_step(self, outcome: StepOutcome) -> bool:
+        """An update was made. Returns whether the run has had enough: it then ends after the next."""
+        return False
+
+    def after_validation(self, step: int, loss: float) -> bool:
+        """A validation was made after update `step`. Returns whether the run has had enough."""
+        return False
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """The run ended; `result` is what `result.json` will hold."""
+
+
+@register("callback", "early_stop")
+class EarlyStop(Callback):
+    """Ends a run whose validation loss no longer falls (Prechelt 1998).
+
+    Args:
+        patience: validations in a row that may bring nothing.
+        least: the fall in nats per token that counts as one.
+    """
+
+    def __init__(self, *, patience: int = 3, least: float = 0.0) -> None:
+        if patience < 1:
+            raise ConfigError(
+                [Problem("callback.early_stop.patience", f"expected at least 1, got {patience}.")]
+            )
+        self.patience, self.least = patience, least
+        self.best, self.waited = math.inf, 0
+
+    def start(self, model: nn.Module, rows: list[dict[str, Any]]) -> None:
+        self.best, self.waited = math.inf, 0
+        for row in rows:
+            if "val_loss" in row:
+                self.after_validation(row["step"], row["val_loss"])
+
+    def after_validation(self, step: int, loss: float) -> bool:
+        fell = loss < self.best - self.least
+        self.best, self.waited = (loss, 0) if fell else (self.best, self.waited + 1)
+        return self.waited >= self.patience
+
+
+@register("callback", "time_limit")
+class TimeLimit(Callback):
+    """Ends a run in time, with validation and a checkpoint, such as before a cluster's limit.
+
+    Args:
+        minutes: time from the first step of this part of the run.
+    """
+
+    def __init__(self, *, minutes: float = 60.0) -> None:
+        self.seconds = 60 * minutes
+        self.began = 0.0
+
+    def start(self, model: nn.Module, rows: list[dict[str, Any]]) -> None:
+        self.began = time.monotonic()
+
+    def after_step(self, outcome: StepOutcome) -> bool:
+        return time.monotonic() - self.began >= self.seconds

@@ -1,0 +1,79 @@
+"""Whether a run may go on from a checkpoint: what it learned so far must still mean the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gptkit.errors import ConfigError, Problem
+
+FIXED = ("seed", "model", "data", "tokenizer", "objective", "optimizer.name")
+FREE = frozenset({"model.preset", "data.path"})  # a label; and a place, whose text has a fingerprint
+
+
+def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse a config that differs from the run's in what decides its weights.
+
+    The budget, the hardware, the learning rate and its schedule, the loggers and the names may
+    change; the model, the data and their order, the tokenizer, the objective and the kind of
+    optimizer may not.
+
+    Args:
+        before: the normalised config that the checkpoint was trained with.
+        now: the normalised config to go on with.
+
+    Raises:
+        ConfigError: carries one problem for each key that may not change.
+    """
+    problems = [
+        Problem(
+            key,
+            f"the run was trained with {_shown(old)}, and cannot go on with {_shown(new)}.",
+            "Leave it as it was, or start a new run without resume.",
+        )
+        for root in FIXED
+        for key, old, new in _changes(root, _at(before, root), _at(now, root))
+        if key not in FREE
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def check_text(before: str, now: str) -> None:
+    """Refuse to go on with another text than the one that the checkpoint was trained on.
+
+    Args:
+        before, now: fingerprints of the tokens and their tokenizer.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    if before != now:
+        raise ConfigError(
+            [
+                Problem(
+                    "data.path",
+                    "the text, or what its tokenizer makes of it, is not what the run was trained on.",
+                    "Put the text back as it was, or start a new run without resume.",
+                )
+            ]
+        )
+
+
+def _changes(key: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for name in dict.fromkeys((*before, *now)):
+            yield from _changes(f"{key}.{name}", before.get(name), now.get(name))
+    elif before != now:
+        yield key, before, now
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)
