@@ -172,9 +172,23 @@ def _attend(mask, kernel, q, k, v, **context):
 def test_masks_through_kernels(name, kernel):
     mask, allows = COMPOSED[name]
     q, k, v = normal(2, 4, 7, 3), normal(2, 2, 7, 3, seed=1), normal(2, 2, 7, 5, seed=2)
-    context = {"k_padding": PADDING, "q_documents": DOCUMENTS, "k_documents": DOCUMENTS, "prefix": PREFIX}
+    context = {"q_documents": DOCUMENTS, "k_documents": DOCUMENTS, "prefix": PREFIX}
+    context["k_padding"] = PADDING if "padd" in name else None
     expected, _ = reference.softmax_attention(q.numpy(), k.numpy(), v.numpy(), allows, 0.5)
     close(_attend(mask, kernel, q, k, v, **context), expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("name", ["causal", "full", "window", "nobody"])
+def test_what_is_told_to_be_padding_is_hidden_whatever_the_mask(name, kernel):
+    mask, allows = COMPOSED[name]
+    q, k, v = normal(2, 4, 7, 3), normal(2, 2, 7, 3, seed=1), normal(2, 2, 7, 5, seed=2)
+    padding = torch.cat([PADDING[:1], torch.ones(1, 7, dtype=torch.bool)])  # the second row is nothing else
+    expected, _ = reference.softmax_attention(
+        q.numpy(), k.numpy(), v.numpy(), lambda b, i, j: allows(b, i, j) and not padding[b, j], 0.5
+    )
+    assert not expected[1].any()
+    close(_attend(mask, kernel, q, k, v, k_padding=padding), expected)
 
 
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])  # flex has no backward on the CPU
@@ -182,7 +196,7 @@ def test_masks_through_kernels(name, kernel):
 def test_a_row_that_allows_nothing_gives_zeros_and_no_gradient(name, kernel):
     mask, allows = COMPOSED[name]
     q, k, v = (normal(2, 4, 7, 4, seed=s).requires_grad_() for s in range(3))
-    out = _attend(mask, kernel, q, k, v, k_padding=PADDING)
+    out = _attend(mask, kernel, q, k, v, k_padding=PADDING if name == "padding" else None)
     out.backward(normal(2, 4, 7, 4, seed=9))
     for tensor in (out, q.grad, k.grad, v.grad):
         assert tensor.isfinite().all()
@@ -211,7 +225,8 @@ def test_empty_rows_in_the_short_types(kernel, dtype):
 def test_gradients_of_kernels_are_the_slopes(name, kernel):
     """Central differences of the loops; the gradient is checked as a whole along random directions."""
     mask, allows = COMPOSED[name]
-    context = {"k_padding": PADDING, "q_documents": DOCUMENTS, "k_documents": DOCUMENTS}
+    context = {"q_documents": DOCUMENTS, "k_documents": DOCUMENTS}
+    context["k_padding"] = PADDING if "padd" in name else None
     given_ = [normal(2, 4, 7, 3), normal(2, 2, 7, 3, seed=1), normal(2, 2, 7, 3, seed=2)]
     weight = normal(2, 4, 7, 3, seed=7)
     leaves = [tensor.clone().requires_grad_() for tensor in given_]

@@ -174,10 +174,12 @@ class Mask(nn.Module):
     Attributes:
         is_causal: it allows exactly the keys at or before the query, so the fast path serves.
         allows_self: every query may read itself, so that no row is empty.
+        has_end: it knows so many positions and no more, and refuses the others.
     """
 
     is_causal: bool = False
     allows_self: bool = False
+    has_end: bool = False
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:
         """True where a query may read a key.

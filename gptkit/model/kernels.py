@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gptkit.errors import UserError
 from gptkit.model.interfaces import DistanceBias, Mask, MaskContext, PositionalEncoding, Step
-from gptkit.model.masks import Explicit, dense
+from gptkit.model.masks import dense
 
 Kernel = Literal["sdpa", "eager", "flex"]
 
@@ -93,8 +93,9 @@ def sdpa(
     """PyTorch's fused kernel; without a dense mask wherever the mask is causal or forbids nothing."""
     length, keys = q.shape[-2], k.shape[-2]
     grouped = q.shape[1] != k.shape[1]
-    causal = step.plain and mask.causal_in(step.context)
-    nothing_hidden = (causal and length == 1) or not mask.applies(step.context)
+    unpadded = step.context.k_padding is None
+    causal = unpadded and step.plain and mask.causal_in(step.context)
+    nothing_hidden = (causal and length == 1) or (unpadded and not mask.applies(step.context))
     if bias is None and (nothing_hidden or (causal and length == keys)):
         return F.scaled_dot_product_attention(
             q, k, v, dropout_p=dropout, is_causal=not nothing_hidden, scale=scale, enable_gqa=grouped
@@ -104,14 +105,21 @@ def sdpa(
     may = allowed(step, mask)
     added = may if bias is None else bias.masked_fill(~may, float("-inf"))
     out = F.scaled_dot_product_attention(q, k, v, added, dropout, scale=scale, enable_gqa=grouped)
-    return out if mask.allows_self else out.masked_fill(~may.any(-1, keepdim=True), 0.0)
+    return out if mask.allows_self and unpadded else out.masked_fill(~may.any(-1, keepdim=True), 0.0)
 
 
 def allowed(step: Step, mask: Mask) -> Tensor:
-    """The mask of this step as [1|B, 1, T, S], computed once for all layers that share it."""
+    """The mask of this step as [1|B, 1, T, S], computed once for all layers that share it.
+
+    What a batch says is padding is hidden whether or not the mask has a part for it: padding shares
+    its positions with real tokens, so a mask of positions alone would let it be read.
+    """
     key = ("allowed", mask)
     if key not in step.memo:
-        step.memo[key] = dense(mask, step.q_positions, step.k_positions, step.context).unsqueeze(1)
+        may = dense(mask, step.q_positions, step.k_positions, step.context)
+        if step.context.k_padding is not None:
+            may = may & ~step.context.k_padding.unsqueeze(-2)
+        step.memo[key] = may.unsqueeze(1)
     return step.memo[key]
 
 
@@ -140,8 +148,8 @@ def flex(
     if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
         raise UserError("The flex kernel cannot be trained on a CPU. Take model.attention.kernel=sdpa.")
 
-    if any(isinstance(part, Explicit) for part in mask.modules()):
-        allowed(step, mask)  # a matrix has an end, and inside the kernel it could not say so
+    if mask.has_end:
+        allowed(step, mask)  # inside the kernel it could not refuse
     batch, _, length, _ = q.shape
     keys = k.shape[-2]
     mask_mod, score_mod = flex_closures(q, k, step, position, mask)
@@ -150,7 +158,7 @@ def flex(
         step.memo[key] = create_block_mask(mask_mod, batch, None, length, keys, device=q.device)
     kernel = _compiled_flex() if q.is_cuda else flex_attention
     out = kernel(q, k, v, score_mod, step.memo[key], scale=scale, enable_gqa=q.shape[1] != k.shape[1])
-    if mask.allows_self:
+    if mask.allows_self and step.context.k_padding is None:
         return out  # type: ignore[return-value]
     return out.masked_fill(~allowed(step, mask).any(-1, keepdim=True), 0.0)  # type: ignore[union-attr]
 
@@ -167,7 +175,8 @@ def flex_closures(q: Tensor, k: Tensor, step: Step, position: PositionalEncoding
             k_documents=None if context.k_documents is None else context.k_documents[b, j],
             prefix=None if context.prefix is None else context.prefix[b],
         )
-        return mask.allows(q_at[b, i], k_at[b, j], element)
+        may = mask.allows(q_at[b, i], k_at[b, j], element)
+        return may if element.k_padding is None else may & ~element.k_padding
 
     if isinstance(position, DistanceBias) and step.plain:
         # A table, as a part's own code need not be fit to become part of a kernel.

@@ -44,7 +44,7 @@ class Full(Mask):
 
 @register("model.mask", "padding")
 class Padding(Mask):
-    """Nobody reads padding."""
+    """Nobody reads padding; true of every model whose batch tells its padding, said here to be seen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,6 +127,8 @@ class Explicit(Mask):
         matrix: rows of 0 and 1, as many columns as rows.
     """
 
+    has_end = True
+
     def __init__(self, *, matrix: list[list[int]]) -> None:
         super().__init__()
         size = len(matrix)
@@ -157,6 +159,7 @@ class AllOf(Mask):
         super().__init__()
         self.masks = tuple(masks)
         self.allows_self = all(mask.allows_self for mask in masks)
+        self.has_end = any(mask.has_end for mask in masks)
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:
         allowed = [
@@ -184,6 +187,7 @@ class AnyOf(Mask):
         super().__init__()
         self.masks = tuple(masks)
         self.allows_self = any(mask.allows_self for mask in masks)
+        self.has_end = any(mask.has_end for mask in masks)
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:
         result = self.masks[0].allows(q_positions, k_positions, context)
@@ -204,6 +208,7 @@ class Not(Mask):
     def __init__(self, mask: Mask) -> None:
         super().__init__()
         self.mask = mask
+        self.has_end = mask.has_end
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:
         return ~self.mask.allows(q_positions, k_positions, context)
