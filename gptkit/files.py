@@ -72,6 +72,15 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
 
 
+def sync_file(path: Path) -> None:
+    """Make a file that another wrote last."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a folder last: files created, renamed or removed there."""
     if os.name == "nt":
