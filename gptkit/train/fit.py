@@ -39,24 +39,33 @@ def fit(run: Run) -> dict[str, Any]:
         raise RunError("This run asks for several devices; start it with gptkit.train.launch.launch(run).")
     strategies.check(config, world)
     strategies.set_threads(config, world)
+    from gptkit.run import RESULT
     from gptkit.text.shards import prepare
     from gptkit.train.job import Job
     from gptkit.train.reporter import Reporter
 
     signals = StopSignals()
     job = Job.of(run, prepare(config), world, lambda: signals.received)
-    reporter = Reporter(job) if world.is_first else None
-    try:
-        result = _train(job, signals, reporter)
-    except BaseException as error:
-        if reporter:
-            reporter.finish(_failed(error))
-        raise
-    if reporter:
-        result = reporter.finish(result)
+    if world.is_first:
+        with run.checkpoints.exclusive():
+            (run.path / RESULT).unlink(missing_ok=True)  # that of an earlier part of the run
+            run.save_tokenizer(job.dataset.tokenizer)
+            result = _report(Reporter(job), job, signals)
+    else:
+        result = _train(job, signals, None)
     for callback in job.callbacks:
         callback.finish(result)
     return result
+
+
+def _report(reporter: Reporter, job: Job, signals: StopSignals) -> dict[str, Any]:
+    """Train, and write the result however it ends."""
+    try:
+        ended = _train(job, signals, reporter)
+    except BaseException as error:
+        reporter.finish(_failed(error))
+        raise
+    return reporter.finish(ended)
 
 
 def _train(job: Job, signals: StopSignals, reporter: Reporter | None) -> dict[str, Any]:

@@ -6,17 +6,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from gptkit import registry
 from gptkit.model.cost import flops_per_token
-from gptkit.train import hardware, history, strategies
+from gptkit.train import hardware, metrics, strategies
 from gptkit.train.job import Job
 from gptkit.train.launch import announce_ready
-from gptkit.train.loggers.base import Logger
+from gptkit.train.loggers.base import build_loggers
 from gptkit.train.meter import StepOutcome
 from gptkit.train.metrics import MetricsLog
 from gptkit.train.progress import Progress
+from gptkit.train.sample import add_sample, rewind_samples
 
 
 class Reporter:
@@ -25,32 +26,35 @@ class Reporter:
     Args:
         job: what is trained.
 
-    Attributes:
-        last: the newest value of each metric.
+    Raises:
+        UserError: a logger cannot be had on this machine.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.folder: Path = job.run.path
-        self.last: dict[str, Any] = {}
+        self._loggers = build_loggers(job.config.get("logger", {}))
+        self._metrics: MetricsLog | None = None
+        self._last: dict[str, Any] = {}
         self._best = math.inf
         self._parameters = 0
-        self._flops_per_token = self._peak_flops = 0.0
-        self._loggers: list[Logger] = [
-            registry.load("logger", name)(**options) for name, options in job.config.get("logger", {}).items()
-        ]
+        self._flops_per_token = 0.0
+        self._peak_flops: float | None = None
+        self._device = torch.device("cpu")
 
     def rewind(self, step: int) -> list[dict[str, Any]]:
         """Cut what was written back to `step`; returns the metrics up to there."""
-        rows = history.rewind_metrics(self._metrics_path, step)
-        history.rewind_samples(self._samples_path, step)
+        self._metrics = MetricsLog(self._metrics_path, step)
+        rewind_samples(self._samples_path, step)
+        rows = metrics.read(self._metrics_path)
         for row in rows:
             self._remember(row)
         return rows
 
-    def take_back(self) -> None:
-        """Drop the last row of metrics; it will be written anew, with what it lacks."""
-        history.drop_last_row(self._metrics_path)
+    def take_back(self, step: int) -> None:
+        """Drop the row of `step`; it will be written anew, with what it lacks."""
+        self._close()
+        self._metrics = MetricsLog(self._metrics_path, step - 1)
 
     def start(self, model: nn.Module, step: int) -> None:
         """The model stands, and `step` updates of it were done before."""
@@ -59,9 +63,7 @@ class Reporter:
         self._flops_per_token = flops_per_token(model, self.job.context_length)  # type: ignore[arg-type]
         self._device = next(model.parameters()).device
         self._peak_flops = hardware.peak_flops(self._device, config["trainer"]["precision"])
-        self._metrics = MetricsLog(self._metrics_path)
-        for logger in self._loggers:
-            logger.start(self.folder, dict(config), self.folder.name)
+        self._loggers.start(self.folder, dict(config), self.job.run.name)
         self._progress = Progress(self.job.max_steps, step)
 
     def ready(self) -> None:
@@ -74,29 +76,33 @@ class Reporter:
 
     def row(self, row: dict[str, Any]) -> None:
         """Write a row of metrics, with how well and how full the hardware is used."""
-        if "tokens_per_second" in row:
-            used = row["tokens_per_second"] * self._flops_per_token
-            if self._peak_flops:
-                row["mfu"] = used / (self._peak_flops * self.job.world.size)
+        rate = row.get("tokens_per_second")
+        if rate is not None:
+            used = hardware.mfu(self._flops_per_token, rate, self._peak_flops, self.job.world.size)
+            row |= {} if used is None else {"mfu": used}
             row["memory_bytes"] = hardware.memory_bytes(self._device)
         self._remember(row)
+        assert self._metrics is not None
         self._metrics.write(row)
-        for logger in self._loggers:
-            logger.log({key: value for key, value in row.items() if key != "step"}, row["step"])
+        self._loggers.log({key: value for key, value in row.items() if key != "step"}, row["step"])
 
     def sample(self, step: int, text: str) -> None:
         """Write a sample of text."""
-        history.add_sample(self._samples_path, step, text)
-        for logger in self._loggers:
-            logger.text("sample", text, step)
+        add_sample(self._samples_path, step, text)
+        self._loggers.text("sample", text, step)
+
+    def settle(self) -> None:
+        """A checkpoint is about to be saved: what it relies on goes to the disk first."""
+        if self._metrics is not None:
+            self._metrics.sync()
 
     def finish(self, ended: dict[str, Any]) -> dict[str, Any]:
         """Write the result, last of all files; returns it."""
-        last = self.last
+        last = self._last
         seconds, tokens = last.get("seconds", 0.0), last.get("tokens", 0)
         result = {
             **ended,
-            "run": self.folder.name,
+            "run": self.job.run.name,
             "seed": self.job.config["seed"],
             "steps": last.get("step", 0),
             "tokens": tokens,
@@ -111,10 +117,14 @@ class Reporter:
             "strategy": strategies.strategy(self.job.config, self.job.world),
             "devices": self.job.world.size,
         }
-        for logger in self._loggers:
-            logger.finish(result)
+        self._loggers.finish(result)
+        self._close()
         self.job.run.write_json("result.json", result)
         return result
+
+    def _close(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
 
     @property
     def _metrics_path(self) -> Path:
@@ -125,5 +135,5 @@ class Reporter:
         return self.folder / "samples.txt"
 
     def _remember(self, row: dict[str, Any]) -> None:
-        self.last.update(row)
+        self._last.update(row)
         self._best = min(self._best, row.get("val_loss", math.inf))

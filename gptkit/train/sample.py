@@ -1,16 +1,19 @@
-"""A text drawn from a model in the middle of training."""
+"""Texts drawn from a model in the middle of training, and the file that keeps them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from gptkit import registry
+from gptkit import files, registry
 from gptkit.errors import GptkitError
 from gptkit.schema import part_options
+
+_HEADING = "=== step "
 
 
 def sample_text(model: nn.Module, tokenizer: Any, config: Mapping[str, Any]) -> str:
@@ -41,3 +44,22 @@ def sample_text(model: nn.Module, tokenizer: Any, config: Mapping[str, Any]) -> 
     finally:
         model.train(training)
     return texts[0]
+
+
+def add_sample(path: Path, step: int, text: str) -> None:
+    """Write a sample of text under its step."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{_HEADING}{step} ===\n{text}\n\n")
+
+
+def rewind_samples(path: Path, step: int) -> None:
+    """Drop the samples after `step`; they will be drawn again."""
+    if not path.exists():
+        return
+    kept: list[str] = []
+    for line in path.read_text("utf-8").splitlines(keepends=True):
+        number = line.removeprefix(_HEADING).split(" ", 1)[0] if line.startswith(_HEADING) else ""
+        if number.isdigit() and int(number) > step:
+            break
+        kept.append(line)
+    files.write_bytes(path, "".join(kept).encode("utf-8"))

@@ -166,6 +166,7 @@ class Session(pl.Callback):
         optimizer = self.trainer.optimizers[0]
         groups = state.gather(self.model, optimizer, keep=self.reporter is not None)
         if self.reporter:
+            self.reporter.settle()
             told = {
                 "step": self.step,
                 "tokens": self.meter.tokens,
@@ -209,4 +210,4 @@ class Session(pl.Callback):
         if self.job.agreement.largest(float(missing)):
             self._owed = dict(mine)
             if mine and self.reporter:
-                self.reporter.take_back()
+                self.reporter.take_back(self.step)
