@@ -1,0 +1,87 @@
+"""What may change between two parts of a run, and what may not."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from gptkit.errors import ConfigError
+from gptkit.train.resume import check_resumable, check_text
+
+CONFIG: dict[str, Any] = {
+    "seed": 1,
+    "name": "a",
+    "devices": 1,
+    "model": {"preset": "nano", "d_model": 16, "position": {"name": "rotary", "theta": 10000.0}},
+    "data": {"name": "text", "path": "a.txt", "batch_size": 8},
+    "tokenizer": {"name": "char"},
+    "objective": {"name": "next_token"},
+    "optimizer": {"name": "adamw", "lr": 0.001},
+    "schedule": {"name": "cosine", "warmup_steps": 5},
+    "trainer": {"max_steps": 10},
+    "logger": {},
+}
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    config = copy.deepcopy(CONFIG)
+    *path, last = key.split(".")
+    node = config
+    for part in path:
+        node = node[part]
+    node[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("seed", 2, "seed"),
+        ("model.d_model", 32, "model.d_model"),
+        ("model.position", {"name": "alibi"}, "model.position.name"),
+        ("model.position.theta", 5.0, "model.position.theta"),
+        ("model.n_layers", 3, "model.n_layers"),
+        ("data.batch_size", 4, "data.batch_size"),
+        ("data.name", "shakespeare", "data.name"),
+        ("tokenizer.name", "byte", "tokenizer.name"),
+        ("optimizer.name", "muon", "optimizer.name"),
+    ],
+)
+def test_what_decides_the_weights_may_not_change_and_is_named(key: str, value: Any, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_resumable(CONFIG, changed(key, value))
+    assert told in [problem.key for problem in caught.value.problems]
+    assert "resume" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer.max_steps", 99),
+        ("optimizer.lr", 0.1),
+        ("schedule", {"name": "linear"}),
+        ("logger", {"csv": {}}),
+        ("devices", 2),
+        ("name", "b"),
+        ("model.preset", None),
+        ("data.path", "moved/a.txt"),
+    ],
+)
+def test_the_rest_may(key: str, value: Any) -> None:
+    check_resumable(CONFIG, changed(key, value))
+
+
+def test_every_problem_is_told_at_once() -> None:
+    config = changed("seed", 2)
+    config["model"]["d_model"] = 64
+    with pytest.raises(ConfigError) as caught:
+        check_resumable(CONFIG, config)
+    assert [problem.key for problem in caught.value.problems] == ["seed", "model.d_model"]
+
+
+def test_another_text_under_the_same_name_is_refused() -> None:
+    check_text("a", "a")
+    with pytest.raises(ConfigError, match=r"data\.path"):
+        check_text("a", "b")
