@@ -6,7 +6,8 @@ from safetensors.torch import load_file, save_file
 from tiny import close, scatter, some_tokens, tiny
 
 from gptkit.errors import UserError
-from gptkit.interop.gpt2 import from_gpt2, section_of, to_gpt2
+from gptkit.interop.gpt2 import from_gpt2, read_folder, section_of
+from gptkit.interop.gpt2_export import to_gpt2
 from gptkit.model.assemble import build
 
 transformers = pytest.importorskip("transformers")
@@ -108,6 +109,7 @@ def test_files_of_theirs_are_read_as_they_stand(tmp_path):
     bare["h.0.attn.bias"] = torch.ones(1, 1, 20, 20)
     bare["h.0.attn.masked_bias"] = torch.tensor(-1e4)
     wrapped = {f"module._orig_mod.{name}": tensor for name, tensor in theirs.state_dict().items()}
+    close(from_gpt2(*read_folder(tmp_path)).eval()(tokens), theirs(tokens).logits)
     for state in (load_file(tmp_path / "model.safetensors"), bare, wrapped):
         close(from_gpt2(config, state).eval()(tokens), theirs(tokens).logits)
 
@@ -168,6 +170,26 @@ def test_what_gpt2_cannot_hold_is_told(model, reason):
 def test_configs_that_are_no_gpt(dials, message):
     with pytest.raises(UserError, match=message):
         section_of({**SIZES, **dials})
+
+
+def test_folders_that_hold_no_gpt2_are_told(tmp_path):
+    with pytest.raises(UserError, match=r"has no config\.json.*pytorch_model\.bin is a pickle"):
+        read_folder(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(UserError, match=r"has no model\.safetensors"):
+        read_folder(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not a tensor")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_folder(tmp_path)
+    save_file({"wte.weight": torch.zeros(1, 1)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="whole numbers for n_embd, n_head, n_layer, vocab_size"):
+        from_gpt2(*read_folder(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(UserError, match="of the kind 'llama'; only 'gpt2'"):
+        read_folder(tmp_path)
+    (tmp_path / "config.json").write_text("[1, 2")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_folder(tmp_path)
 
 
 def test_weights_that_do_not_fit_are_all_told():
