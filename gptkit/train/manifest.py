@@ -67,18 +67,21 @@ def write(folder: Path, step: int, contents: Mapping[str, Iterable[bytes | memor
     return manifest
 
 
-def prove(folder: Path, names: Collection[str] | None = None) -> Manifest:
+def prove(folder: Path, names: Collection[str] | None = None, step: int | None = None) -> Manifest:
     """Read a folder's manifest and compare its files with it.
 
     Args:
         folder: from `write`, perhaps long ago.
         names: only these files; all by default.
+        step: the one that it must be of.
 
     Raises:
         Corrupt: something is missing, or is not what was written.
         OSError: something cannot be read; it may still be right.
     """
     manifest = _read(folder)
+    if step is not None and manifest.step != step:
+        raise Corrupt(f"its manifest is that of step {manifest.step}")
     for name in sorted(names or ()):
         if name not in manifest.files:
             raise Corrupt(f"it holds no {name}")

@@ -109,7 +109,7 @@ class CheckpointStore:
             except Corrupt as reason:
                 raise CheckpointError(
                     f"The checkpoint of step {step} was written, but reads back wrong: {reason}. "
-                    f"It was removed. The disk may be failing. {self._still_there()}"
+                    f"It was removed. The disk may be failing. {self._still_there(step)}"
                 ) from None
         return place
 
@@ -245,7 +245,7 @@ class CheckpointStore:
         if place.name in self._proven:
             return True
         try:
-            self._proven[place.name] = _prove(place)
+            self._proven[place.name] = manifest.prove(place, step=_step(place.name))
         except Corrupt as reason:
             self.notices.append(f"{place} is damaged: {reason}.")
             self._set_aside(place, self.notices)
@@ -285,7 +285,7 @@ class CheckpointStore:
     def _read(self, place: Path, names: set[str] | None, notices: list[str]) -> Checkpoint:
         from gptkit.train.tensor_file import decode
 
-        told = _prove(place, names)
+        told = manifest.prove(place, names, _step(place.name))
         try:
             tensors = {
                 file.removesuffix(".safetensors"): decode(place / file)
@@ -319,11 +319,11 @@ class CheckpointStore:
         where = error.filename or self.directory
         return (
             f"The checkpoint of step {step} was not saved: {cause(error)} ({where}).{with_room} "
-            f"{self._still_there()}"
+            f"{self._still_there(step)}"
         )
 
-    def _still_there(self) -> str:
-        steps = self.steps()
+    def _still_there(self, step: int) -> str:
+        steps = [other for other in self.steps() if other != step]
         return f"The one of step {steps[-1]} is still there." if steps else "There is no earlier one."
 
     def _nothing(self, step: int | None, notices: list[str]) -> str:
@@ -339,13 +339,6 @@ def _name(step: int) -> str:
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
         raise CheckpointError(f"A checkpoint is of a whole number of steps, not of {step!r}.")
     return f"step-{step:06d}"
-
-
-def _prove(place: Path, names: set[str] | None = None) -> Manifest:
-    told = manifest.prove(place, names)
-    if told.step != _step(place.name):
-        raise Corrupt(f"it is named step {_step(place.name)} but holds step {told.step}")
-    return told
 
 
 def _step(name: str) -> int:
