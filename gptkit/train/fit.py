@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptkit.errors import GptkitError, RunError
 from gptkit.train import strategies
+from gptkit.train.quick_import import import_lightning
 from gptkit.train.signals import StopSignals
 from gptkit.train.world import World
 
@@ -39,6 +40,7 @@ def fit(run: Run) -> dict[str, Any]:
         raise RunError("This run asks for several devices; start it with gptkit.train.launch.launch(run).")
     strategies.check(config, world)
     strategies.set_threads(config, world)
+    import_lightning()
     from gptkit.run import RESULT
     from gptkit.text.shards import prepare
     from gptkit.train.job import Job
@@ -87,7 +89,8 @@ def _train(job: Job, signals: StopSignals, reporter: Reporter | None) -> dict[st
         end_of_text=job.dataset.tokenizer.end_of_text,
     )
     session = Session(job, signals, reporter)
-    strategies.make_trainer(job.config, job.world, [session]).fit(module)
+    with signals.unchanged():
+        strategies.make_trainer(job.config, job.world, [session]).fit(module)
     if session.stopped_by:
         return {"status": "stopped", "signal": session.stopped_by}
     return {"status": "finished"}

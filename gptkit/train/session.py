@@ -120,10 +120,12 @@ class Session(pl.Callback):
     def _between_steps(self) -> None:
         """What is due after this step; metrics come before the checkpoint, so that none is lost."""
         row: dict[str, Any] = {}
-        if self.stopped_by or self._ended or self._due("log_every"):
+        if self._ended or self._due("log_every"):
             row = self.meter.row()
         if not self.stopped_by and (self._ended or self._due("eval_every")):
             row |= self._validate()
+        if self.stopped_by:  # perhaps only while it validated
+            row = row or self.meter.row()
         self._write(row)
         if self.stopped_by or self._ended or self._due("checkpoint_every"):
             self._save()

@@ -43,6 +43,18 @@ class StopSignals:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @staticmethod
+    @contextmanager
+    def unchanged() -> Iterator[None]:
+        """Leave the handlers of both signals as they were, whoever installs others meanwhile."""
+        before = {number: signal.getsignal(number) for number in _HANDLED}
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         again = self.received == signal.SIGINT == number
