@@ -211,15 +211,13 @@ def _fits(config: dict[str, Any], vocabulary: int | None, tensors: dict[str, Ten
 def _assembled(config: dict[str, Any], vocabulary: int | None, device: torch.device | str) -> GPT:
     try:
         return assemble.build(config, vocab_size=vocabulary, device=device, initialise_weights=False)
-    except (RuntimeError, OverflowError, MemoryError) as error:
-        message = (str(error).splitlines() or ["out of memory"])[0]
-        raise ConfigError([Problem("model", f"it cannot be built with these sizes: {message}.")]) from None
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:
+        message = (str(error).splitlines() or ["out of memory"])[0].rstrip(".")
+        raise ConfigError([Problem("model", f"it cannot be built with these sizes: {message}.")]) from error
 
 
 def _read_tokenizer(run: Run) -> Tokenizer | None:
     """The tokenizer kept beside the config; None if there is none."""
-    from gptkit.text.tokenizers import load_tokenizer
-
     try:
         folder = files.within(run.path, TOKENIZER)
         if not folder.is_dir():
@@ -230,6 +228,8 @@ def _read_tokenizer(run: Run) -> Tokenizer | None:
         raise RunError(f"{run.path / TOKENIZER} cannot be loaded: {error}.") from None
     except OSError as error:
         raise RunError(f"{run.path / TOKENIZER} cannot be read: {files.cause(error)}.") from None
+    from gptkit.text.tokenizers import load_tokenizer
+
     return load_tokenizer(folder)
 
 
