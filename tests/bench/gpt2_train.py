@@ -30,7 +30,9 @@ def main() -> None:
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     times = [step(loss_of, optimizer, length, arguments.precision) for _ in range(arguments.steps + 1)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"tokens_per_second": 2 * length / min(times[1:]), "peak_bytes": peak, "seconds": times}))
+    print(
+        json.dumps({"tokens_per_second": 2 * length / min(times[1:]), "peak_bytes": peak, "seconds": times})
+    )
 
 
 def step(loss_of: Callable, optimizer: torch.optim.Optimizer, length: int, precision: str) -> float:
