@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
 from gptkit import registry, settings
@@ -22,6 +23,7 @@ _MAGIC_KEY = re.compile(r"^_.*_$")
 _SLICE = re.compile(r"^-?\d*(:-?\d*){0,2}$")
 
 
+@cache
 def options_of(cls: type) -> dict[str, Option]:
     """The keys that a settings class allows, by name."""
     return {option.name: option for option in declaration_of("", "", cls).options}

@@ -138,7 +138,7 @@ def change(place: Path, **model: Any) -> None:
         ({"d_ff": 8}, r"up\.weight is \(64, 16\), the model's is \(8, 16\)"),
         ({"vocab_size": 12}, r"embedding\.weight is \(11, 16\), the model's is \(12, 16\)"),
         ({"position": {"name": "learned"}}, r"position\S* is missing"),
-        ({"d_model": 10**6}, r"is \(11, 16\), the model's is \(11, 1000000\)"),
+        ({"d_model": 10**6}, r"the model's is \(.*1000000"),
         ({"n_layers": 10**9}, "asks for 1,000,000,000 layers"),
         ({"d_model": 10**9}, "cannot be built with these sizes"),
         ({"d_model": 10**30, "n_heads": 1}, "cannot be built with these sizes"),
