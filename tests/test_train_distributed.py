@@ -153,3 +153,24 @@ def test_one_process_does_not_pretend_to_be_two(folder: Path) -> None:
     run = make(folder, devices=2)
     with pytest.raises(UserError, match="launch"):
         fit(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "micro"), [(2, 8), (4, 4)])
+def test_tensor_parallel_reaches_one_process(folder: Path, devices: int, micro: int) -> None:
+    """Two devices share each layer; of four, two by two."""
+    same_batch = {**SAME, "trainer__micro_batch_size": micro, "trainer__max_steps": 6}
+    run = make(
+        folder, **same_batch, devices=devices, trainer__strategy="fsdp", trainer__tensor_parallel=2,
+        trainer__sample_tokens=4,
+    )  # fmt: skip
+    assert launch(run) == 0
+    one = trained(folder, **same_batch)
+    assert apart(tensors(run), tensors(one)) < 5e-6
+    for key in ("tokens", "parameters"):
+        assert run.result()[key] == one.result()[key]  # type: ignore[index]
+    for key in ("val_loss", "val_bits_per_byte", "train_loss"):
+        assert run.result()[key] == pytest.approx(one.result()[key], abs=1e-6)  # type: ignore[index]
+    fit(change(run, devices=1, trainer__strategy="auto", trainer__tensor_parallel=1, trainer__max_steps=9))
+    fit(change(one, trainer__max_steps=9))
+    assert apart(tensors(run), tensors(one)) < 5e-6

@@ -16,7 +16,7 @@ def meeting_point(world: World) -> Any:
     Under torchrun it is the launcher's own; under srun the first process opens it at the address
     that Lightning will use later.
     """
-    from torch.distributed import rendezvous
+    from torch.distributed.rendezvous import rendezvous
 
     if world.launcher == "srun":
         from lightning.fabric.plugins import environments

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _UNUSED = frozenset({"transformers", "scipy", "matplotlib"})
 
@@ -24,7 +25,7 @@ def import_lightning() -> None:
 
 @contextmanager
 def _absent(packages: frozenset[str]) -> Iterator[None]:
-    helpers = importlib.import_module("lightning_utilities.core.imports")
+    helpers: Any = importlib.import_module("lightning_utilities.core.imports")
     if not all(hasattr(helpers, name) for name in ("_version", "package_available", "PackageNotFoundError")):
         yield
         return
