@@ -211,6 +211,16 @@ def test_a_row_that_allows_nothing_gives_zeros_and_no_gradient(name, kernel):
 
 
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+def test_a_bias_gives_an_empty_row_nothing(kernel):
+    q, k, v = (normal(2, 4, 7, 4, seed=s).requires_grad_() for s in range(3))
+    given_ = {"position": part("position", "alibi", _Heads(4)), "mask": COMPOSED["explicit"][0], "scale": 0.5}
+    out = attend(q, k, v, step(7), kernel=kernel, **given_)
+    out.sum().backward()
+    assert out[:, :, 2].eq(0).all()
+    assert all(tensor.isfinite().all() for tensor in (out, q.grad, k.grad, v.grad))
+
+
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_empty_rows_in_the_short_types(kernel, dtype):
     q, k, v = (normal(2, 4, 7, 8, seed=s).to(dtype).requires_grad_() for s in range(3))

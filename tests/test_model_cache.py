@@ -224,6 +224,21 @@ def test_a_finished_row_may_be_padded_up_to_the_last_position():
     assert ours.isfinite().all()
 
 
+@pytest.mark.parametrize("position", ["learned", "alibi"])
+@torch.no_grad()
+def test_padding_may_begin_after_a_prompt_that_had_none(position):
+    model, tokens = tiny(position=position), some_tokens(2, 10)
+    padding = torch.zeros(2, 10, dtype=torch.bool)
+    padding[0, 5:7] = True
+    caches = model.new_caches(2, 10)
+    pieces = [model(tokens[:, :4], caches=caches)]
+    pieces += [model(tokens[:, i:j], padding=padding[:, i:j], caches=caches) for i, j in ((4, 6), (6, 7))]
+    pieces += [model(tokens[:, 7:], caches=caches)]
+    ours = torch.cat(pieces, 1)
+    close(ours[0][~padding[0]], model(tokens[:1, ~padding[0]])[0])
+    close(ours[1:], model(tokens[1:]))
+
+
 RELATIVE = {
     name: tiny(position=name, mask={"causal": {}, "sliding_window": {"window": 3}}, n_layers=2)
     for name in ("none", "alibi", "rotary")

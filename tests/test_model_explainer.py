@@ -157,6 +157,16 @@ def test_any_position_encoding_tells_them_apart(name, position):
 
 
 @FORMS
+@pytest.mark.parametrize("position", ["sinusoidal", "learned", "alibi", "rotary"])
+@pytest.mark.parametrize("mask", ["causal", "full"])
+def test_where_a_word_stands_counts_not_when_it_is_given(name, position, mask):
+    """The words in any order, each with its position, are the same text; the causal mask goes by it."""
+    model = tiny(position=position, mask=mask, **_sizes(name))
+    tokens, order = some_tokens(2, 8), torch.tensor([5, 2, 7, 0, 3, 6, 1, 4])
+    close(model(tokens[:, order], positions=order.unsqueeze(0)), model(tokens)[:, order])
+
+
+@FORMS
 def test_a_causal_mask_tells_order_as_well(name):
     blind = tiny(position="none", **_sizes(name))
     cat, mouse = blind(_say("le chat mange la souris")), blind(_say("la souris mange le chat"))

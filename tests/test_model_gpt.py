@@ -104,6 +104,8 @@ def test_any_part_may_differ_in_a_slice_of_layers():
     assert [b.attention_norm.eps for b in model.blocks] == [0.5] + [1e-5] * 5
     relu = [b.feed_forward.activation is torch.nn.functional.relu for b in model.blocks[1:]]
     assert relu == [True, True, False, False, False]
+    owned = {name for name, _ in model.named_modules() if name.endswith((".position", ".mask"))}
+    assert owned == {f"blocks.{i}.attention.{part}" for i in (2, 5) for part in ("position", "mask")}
     assert model.blocks[0].attention.position is model.blocks[1].attention.position is model.position
     assert model(some_tokens()).isfinite().all()
 
