@@ -1,0 +1,132 @@
+"""Which tokens each step reads: a function of the seed and the step, and of nothing else.
+
+Training tokens are cut into windows of the context length. Each epoch goes through them in an order
+that a keyed permutation gives, one index at a time, so any step can be asked for at once and there
+is no state to save.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IGNORED = -100
+
+
+class BatchOrder:
+    """The first tokens of the examples of each step.
+
+    In an epoch each window is read exactly once. Windows begin at an offset that changes with the
+    epoch, so that their borders move: up to `context_length` tokens before the first and after the last
+    window are left out, others each time. A batch may end one epoch and begin the next.
+
+    Args:
+        n_tokens: length of the training split.
+        context_length: tokens in an example; its targets reach one further.
+        batch_size: examples of a step, over all devices.
+        seed: decides the order.
+    """
+
+    def __init__(self, n_tokens: int, context_length: int, batch_size: int, seed: int) -> None:
+        self.context_length, self.batch_size, self.seed = context_length, batch_size, seed
+        spare = n_tokens - 1
+        self.windows = max(1, (spare - context_length + 1) // context_length) if spare >= context_length else 0
+        self.slack = max(0, spare - self.windows * context_length)
+        self._epochs: dict[int, tuple[Permutation, int]] = {}
+
+    def starts(self, step: int) -> np.ndarray:
+        """The first token of each example of a step, [batch_size] int64."""
+        index = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epoch, place = np.divmod(index, self.windows)
+        if epoch[0] == epoch[-1]:
+            return self._in_epoch(int(epoch[0]), place)
+        return np.concatenate([self._in_epoch(int(e), place[epoch == e]) for e in np.unique(epoch)])
+
+    def _in_epoch(self, epoch: int, place: np.ndarray) -> np.ndarray:
+        if epoch not in self._epochs:
+            self._epochs = {k: v for k, v in self._epochs.items() if k == epoch - 1}
+            offset = stable_hash(self.seed, "offset", epoch) % (self.slack + 1)
+            self._epochs[epoch] = Permutation(self.windows, stable_hash(self.seed, "order", epoch)), offset
+        order, offset = self._epochs[epoch]
+        return order(place) * self.context_length + offset
+
+
+class Permutation:
+    """A permutation of 0 .. size - 1, computed for any index by itself.
+
+    Four rounds of a Feistel network on a square a little larger than `size`; an index that falls
+    outside goes round again (cycle walking: Black and Rogaway 2002).
+
+    Args:
+        size: up to 2^62.
+        key: which permutation.
+    """
+
+    def __init__(self, size: int, key: int) -> None:
+        self.size = size
+        self.bits = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
+        self.mask = np.uint64((1 << self.bits) - 1)
+        self.keys = [np.uint64(stable_hash(key, "round", number)) for number in range(4)]
+
+    def __call__(self, index: np.ndarray) -> np.ndarray:
+        """[...] int64 -> [...] int64."""
+        value = np.asarray(index).astype(np.uint64)
+        value = self._rounds(value)
+        outside = value >= self.size
+        while outside.any():
+            value[outside] = self._rounds(value[outside])
+            outside = value >= self.size
+        return value.astype(np.int64)
+
+    def _rounds(self, value: np.ndarray) -> np.ndarray:
+        bits = np.uint64(self.bits)
+        left, right = value >> bits, value & self.mask
+        for key in self.keys:
+            left, right = right, left ^ (_mix(right + key) & self.mask)
+        return (left << bits) | right
+
+
+def _mix(value: np.ndarray) -> np.ndarray:
+    """splitmix64's finaliser (Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+def stable_hash(*parts: Any) -> int:
+    """A 62-bit number that depends on the parts alone, on every machine."""
+    told = "/".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "big") >> 2
+
+
+def batch(tokens: Any, starts: np.ndarray, context_length: int) -> tuple[Tensor, Tensor]:
+    """The examples that begin at `starts`, and the token after each of theirs.
+
+    Args:
+        tokens: [N] token numbers.
+        starts: [B]; an example that reaches past the end is filled with token 0 and target -100.
+        context_length: T.
+
+    Returns:
+        Inputs and targets, [B, T] int64 each.
+    """
+    starts = np.asarray(starts, dtype=np.int64)
+    index = starts[:, None] + np.arange(context_length + 1)
+    short = int(starts.max()) + context_length >= len(tokens)
+    window = np.asarray(tokens)[np.minimum(index, len(tokens) - 1) if short else index]
+    both = torch.from_numpy(window.astype(np.int64))
+    inputs, targets = both[:, :-1], both[:, 1:]
+    if not short:
+        return inputs, targets
+    past = torch.from_numpy(index >= len(tokens))
+    return inputs.masked_fill(past[:, :-1], 0), targets.masked_fill(past[:, 1:], IGNORED)
+
+
+def evaluation_windows(n_tokens: int, context_length: int) -> np.ndarray:
+    """The first tokens of windows that score every token but the first exactly once, [W] int64."""
+    return np.arange(0, max(0, n_tokens - 1), context_length, dtype=np.int64)

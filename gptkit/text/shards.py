@@ -1,0 +1,266 @@
+"""A corpus as two arrays of token numbers, made once and kept.
+
+The arrays lie in a cache folder (`GPTKIT_CACHE`, else `~/.cache/gptkit`) under a name that follows
+from the text, the tokenizer and the split, so that a changed text or tokenizer never meets an old
+array. They are written aside and renamed; processes that need the same ones wait for the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gptkit import registry
+from gptkit.errors import DataError
+from gptkit.schema import part_options
+from gptkit.text.corpora import Corpus
+from gptkit.text.tokenizers import build_tokenizer
+from gptkit.text.tokenizers.base import Tokenizer
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_FORMAT = 1
+_BLOCK = 1 << 20  # characters encoded at once
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A corpus, encoded.
+
+    Attributes:
+        tokenizer: what the numbers mean.
+        train, val: token numbers, [N] each; `val` may be empty.
+        val_bytes: UTF-8 bytes of the text that the targets of `val`, all tokens but its first, spell.
+        fingerprint: a digest of the text, the tokenizer and the split.
+    """
+
+    tokenizer: Tokenizer
+    train: np.ndarray
+    val: np.ndarray
+    val_bytes: int
+    fingerprint: str
+
+
+def prepare(config: Mapping[str, Any]) -> Dataset:
+    """The tokenizer and the token arrays that a config asks for.
+
+    The last `data.val_fraction` of the characters is kept for validation, whichever document it falls
+    into; the two splits share no token. Documents are followed by the tokenizer's end of text, or by
+    a line feed where it has none.
+
+    Raises:
+        DataError: the corpus is empty, or shorter than the model's context.
+    """
+    corpus: Corpus = registry.load("data", config["data"]["name"])(**part_options("data", config["data"]))
+    tokenizer = build_tokenizer(config["tokenizer"], corpus)
+    fraction = config["data"].get("val_fraction", 0.1)
+    told = json.dumps([_FORMAT, corpus.fingerprint(), tokenizer.fingerprint(), fraction])
+    key = hashlib.sha256(told.encode()).hexdigest()
+    arrays = _cached(key, lambda folder: _write(folder, corpus, tokenizer, fraction))
+    dataset = Dataset(tokenizer, arrays["train"], arrays["val"], int(arrays["val_bytes"][0]), key)
+    _check(dataset, config.get("model", {}).get("context_length", 1), config["data"]["name"])
+    return dataset
+
+
+def _check(dataset: Dataset, context_length: int, name: str) -> None:
+    have = len(dataset.train)
+    if have == 0:
+        raise DataError(f"data={name}: the corpus is empty, so there is nothing to learn.")
+    if have <= context_length:
+        raise DataError(
+            f"data={name}: the training text is {have} tokens long, shorter than one example of "
+            f"model.context_length={context_length} and its next token. Give a longer text, or take "
+            f"model.context_length={max(1, have - 1)} or less."
+        )
+
+
+def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, fraction: float) -> None:
+    """Encode both splits into a folder."""
+    apart = corpus.validation()
+    if apart is None:
+        total = sum(len(document) for document in corpus.documents()) if fraction else 0
+        cut = total - int(total * fraction) if fraction else None
+        train, val = _before(corpus.documents(), cut), _after(corpus.documents(), cut)
+    else:
+        train, val = corpus.documents(), apart
+    _encode(train, tokenizer, folder / "train.bin")
+    n_bytes = _encode(val, tokenizer, folder / "val.bin")
+    first = np.fromfile(folder / "val.bin", dtype=np.uint32, count=1)
+    unscored = len(tokenizer.token_bytes(int(first[0]))) if len(first) else 0
+    np.asarray([n_bytes - unscored], dtype=np.int64).tofile(folder / "val_bytes.bin")
+
+
+def _before(documents: Iterable[str], cut: int | None) -> Iterator[str]:
+    """The documents up to character `cut` of them all."""
+    seen = 0
+    for document in documents:
+        if cut is not None and seen + len(document) > cut:
+            yield document[: cut - seen]
+            return
+        yield document
+        seen += len(document)
+
+
+def _after(documents: Iterable[str], cut: int | None) -> Iterator[str]:
+    """The documents from character `cut` of them all on."""
+    seen = 0
+    for document in documents if cut is not None else ():
+        if cut is not None and seen + len(document) > cut:
+            yield document[max(0, cut - seen) :]
+        seen += len(document)
+
+
+def _encode(documents: Iterable[str], tokenizer: Tokenizer, path: Path) -> int:
+    """Write the token numbers of documents as 32-bit numbers; returns the bytes of text they spell."""
+    between, between_bytes = _separator(tokenizer)
+    n_bytes, progress = 0, _Progress(path.stem)
+    with path.open("wb") as file:
+        for document in documents:
+            if not document:
+                continue
+            for block in _blocks(document):
+                tokenizer.encode_array(block).astype(np.uint32).tofile(file)
+                size = len(block.encode("utf-8", "surrogatepass"))
+                n_bytes += size
+                progress.add(size)
+            between.tofile(file)
+            n_bytes += between_bytes
+    progress.close()
+    return n_bytes
+
+
+def _separator(tokenizer: Tokenizer) -> tuple[np.ndarray, int]:
+    """What follows a document, and the bytes of text that it is."""
+    if tokenizer.end_of_text is not None:
+        token = np.asarray([tokenizer.end_of_text], dtype=np.uint32)
+        return token, len(tokenizer.token_bytes(tokenizer.end_of_text))
+    try:
+        return tokenizer.encode_array("\n").astype(np.uint32), 1
+    except DataError:  # the corpus holds no line feed
+        return np.empty(0, dtype=np.uint32), 0
+
+
+def _blocks(document: str) -> Iterator[str]:
+    """A long document in pieces, cut before a line feed that a letter follows, where there is one."""
+    start = 0
+    while len(document) - start > _BLOCK:
+        end = start + _BLOCK
+        cut = document.rfind("\n", start + 1, end)
+        while cut > start and document[cut - 1].isspace():  # never inside a run of white space
+            cut -= 1
+        end = cut if cut > start else end
+        yield document[start:end]
+        start = end
+    yield document[start:]
+
+
+class _Progress:
+    """A line of progress on a terminal, once the work takes longer than a second."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.start, self.done, self.shown = name, time.monotonic(), 0, 0.0
+        self.bar: Any = None
+
+    def add(self, size: int) -> None:
+        self.done += size
+        now = time.monotonic()
+        if now - max(self.start + 0.5, self.shown) < 0.5:
+            return
+        self.shown = now
+        if self.bar is None:
+            from rich.console import Console
+
+            self.bar = Console(stderr=True).status("")
+            self.bar.start()
+        self.bar.update(f"encoding the {self.name} split: {self.done / 1e6:,.0f} MB")
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def _cached(key: str, write: Any) -> dict[str, np.ndarray]:
+    """The arrays under a key: read if they are whole, else written by the first who asks."""
+    root = Path(os.environ.get("GPTKIT_CACHE") or Path.home() / ".cache" / "gptkit") / "tokens"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _lock(root / f"{key}.lock"):
+            found = _read(root / key)
+            if found is not None:
+                return found
+            draft = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=root))
+            try:
+                write(draft)
+                _seal(draft)
+                shutil.rmtree(root / key, ignore_errors=True)
+                draft.rename(root / key)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+            found = _read(root / key)
+    except OSError as error:
+        raise DataError(
+            f"The token cache {root} cannot be used: {error.strerror or error}. "
+            "Set GPTKIT_CACHE to a folder that can be written to."
+        ) from None
+    assert found is not None
+    return found
+
+
+_TYPES = {"train": np.uint32, "val": np.uint32, "val_bytes": np.int64}
+
+
+def _seal(folder: Path) -> None:
+    """Note each file's size and digest, last."""
+    sums = {name: [(folder / f"{name}.bin").stat().st_size, _digest(folder / f"{name}.bin")] for name in _TYPES}
+    (folder / "sums.json").write_text(json.dumps(sums), "utf-8")
+
+
+def _read(folder: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a folder, mapped into memory; None if they are not there or not whole."""
+    try:
+        sums = json.loads((folder / "sums.json").read_text("utf-8"))
+        arrays = {}
+        for name, kind in _TYPES.items():
+            path = folder / f"{name}.bin"
+            if [path.stat().st_size, _digest(path)] != sums[name]:
+                return None
+            empty = path.stat().st_size == 0
+            arrays[name] = np.empty(0, kind) if empty else np.memmap(path, dtype=kind, mode="r")
+        return arrays
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _digest(path: Path, limit: int = 1 << 26) -> str:
+    """A digest of a file; of its first and last half of `limit` bytes where it is larger."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        digest.update(file.read(limit // 2))
+        size = path.stat().st_size
+        file.seek(max(limit // 2, size - limit // 2))
+        digest.update(file.read(limit // 2))
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Wait for the others who make the same arrays; the system frees the lock of one that dies."""
+    with path.open("a") as file:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
