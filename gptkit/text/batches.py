@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
+_TABLE = 1 << 20  # permutations up to this size are kept whole: 8 MiB
 
 
 class BatchOrder:
@@ -71,9 +72,13 @@ class Permutation:
         self.bits = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
         self.mask = np.uint64((1 << self.bits) - 1)
         self.keys = [np.uint64(stable_hash(key, "round", number)) for number in range(4)]
+        self.table = self._compute(np.arange(size)) if 0 < size <= _TABLE else None
 
     def __call__(self, index: np.ndarray) -> np.ndarray:
         """[...] int64 -> [...] int64."""
+        return self._compute(index) if self.table is None else self.table[index]
+
+    def _compute(self, index: np.ndarray) -> np.ndarray:
         value = np.asarray(index).astype(np.uint64)
         value = self._rounds(value)
         outside = value >= self.size
@@ -118,8 +123,8 @@ def batch(tokens: Any, starts: np.ndarray, context_length: int) -> tuple[Tensor,
     starts = np.asarray(starts, dtype=np.int64)
     index = starts[:, None] + np.arange(context_length + 1)
     short = int(starts.max()) + context_length >= len(tokens)
-    window = np.asarray(tokens)[np.minimum(index, len(tokens) - 1) if short else index]
-    both = torch.from_numpy(window.astype(np.int64))
+    window = tokens[np.minimum(index, len(tokens) - 1) if short else index]
+    both = torch.from_numpy(np.asarray(window, dtype=np.int64))
     inputs, targets = both[:, :-1], both[:, 1:]
     if not short:
         return inputs, targets

@@ -33,7 +33,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-_FORMAT = 1
+_FORMAT = 2
 _BLOCK = 1 << 20  # characters encoded at once
 
 
@@ -144,10 +144,9 @@ def _encode(documents: Iterable[str], tokenizer: Tokenizer, path: Path) -> int:
 
 
 def _separator(tokenizer: Tokenizer) -> tuple[np.ndarray, int]:
-    """What follows a document, and the bytes of text that it is."""
+    """What follows a document, and the bytes it counts for: one, whichever tokenizer marks the end."""
     if tokenizer.end_of_text is not None:
-        token = np.asarray([tokenizer.end_of_text], dtype=np.uint32)
-        return token, len(tokenizer.token_bytes(tokenizer.end_of_text))
+        return np.asarray([tokenizer.end_of_text], dtype=np.uint32), 1
     try:
         return tokenizer.encode_array("\n").astype(np.uint32), 1
     except DataError:  # the corpus holds no line feed
@@ -239,7 +238,8 @@ def _read(folder: Path) -> dict[str, np.ndarray] | None:
             if [path.stat().st_size, _digest(path)] != sums[name]:
                 return None
             empty = path.stat().st_size == 0
-            arrays[name] = np.empty(0, kind) if empty else np.memmap(path, dtype=kind, mode="r")
+            mapped = np.empty(0, kind) if empty else np.memmap(path, dtype=kind, mode="r")
+            arrays[name] = mapped.view(np.ndarray)  # the plain class: indexing it is several times faster
         return arrays
     except (OSError, ValueError, KeyError):
         return None
