@@ -82,7 +82,10 @@ def test_devices_add_up_to_one(devices: int) -> None:
 
 
 def test_a_part_of_the_split_is_spread_over_all_of_it() -> None:
-    evaluator = Evaluator(TOKENS, BYTES, LENGTH, 2, Agreement(lambda: 0), batches=2)
+    words = [bytes([97 + token]) * (1 + token % 3) for token in range(VOCAB)]
+    evaluator = Evaluator(
+        TOKENS, BYTES, LENGTH, 2, Agreement(lambda: 0), batches=2, token_bytes=words.__getitem__
+    )
     starts = np.concatenate(evaluator.parts)
     assert len(starts) == 4
     assert starts[0] == 0
@@ -90,6 +93,17 @@ def test_a_part_of_the_split_is_spread_over_all_of_it() -> None:
     found = evaluator(tiny(), Documents(tiny(), None), torch.device("cpu"))
     assert found is not None
     assert found.targets == 3 * LENGTH + 2
+    scored = [int(token) for start in starts for token in TOKENS[start + 1 : start + LENGTH + 1]]
+    spelled = b"".join(words[token] for token in scored)
+    assert found.bits_per_byte == pytest.approx(
+        found.loss * len(scored) / math.log(2) / len(spelled), rel=1e-12
+    )
+
+
+def test_no_text_is_no_validation() -> None:
+    assert not Evaluator(TOKENS[:0], 0, LENGTH, 2, Agreement(lambda: 0))
+    assert not Evaluator(TOKENS[:1], 0, LENGTH, 2, Agreement(lambda: 0))
+    assert Evaluator(TOKENS[:2], 1, LENGTH, 2, Agreement(lambda: 0))
 
 
 def test_validation_leaves_no_trace_in_training() -> None:

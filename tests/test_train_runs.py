@@ -234,6 +234,15 @@ def test_no_steps_at_all_still_give_a_model_and_its_loss(folder: Path) -> None:
     assert 3 < result["val_loss"] < 7
 
 
+def test_a_run_without_a_validation_split_has_no_validation(folder: Path) -> None:
+    run = trained(folder, data__val_fraction=0.0, trainer__max_steps=5)
+    assert not any("val_loss" in row for row in rows(run))
+    result = fit(run)
+    assert result["status"] == "finished"
+    assert result["val_loss"] is None
+    assert [row["step"] for row in rows(run)] == [2, 4, 5]
+
+
 def test_a_validation_that_a_signal_cuts_short_is_made_up_for(
     folder: Path, straight: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,11 @@ class Evaluator:
 
     Args:
         tokens: the split, [N] token numbers.
-        n_bytes: UTF-8 bytes of the text that its targets spell.
+        n_bytes: UTF-8 bytes of the text that all targets, all tokens but the first, spell.
         context_length: tokens in a window.
         batch_size: windows that a device scores at once.
-        batches: windows / batch_size to score, spread evenly over the split; None scores all.
+        batches: how many batches of windows to score, spread evenly over the split; None scores all.
+        token_bytes: what a token spells; needed with `batches`.
         agreement: adds up what the devices found, and says when to stop.
         rank, devices: this device's number among those that score different windows, and their number.
     """
@@ -54,16 +55,21 @@ class Evaluator:
         agreement: Agreement,
         *,
         batches: int | None = None,
+        token_bytes: Callable[[int], bytes] = lambda token: b"",
         rank: int = 0,
         devices: int = 1,
     ) -> None:
         self.tokens, self.n_bytes, self.context_length = tokens, n_bytes, context_length
         self.agreement, self.rank, self.devices = agreement, rank, devices
         starts = np.asarray(evaluation_windows(len(tokens), context_length))
-        self.all_targets = len(tokens) - 1
         if batches is not None and batches * batch_size < len(starts):
             starts = starts[np.linspace(0, len(starts) - 1, batches * batch_size).round().astype(np.int64)]
+            self.n_bytes = _spelled(tokens, starts, context_length, token_bytes)
         self.parts = [starts[at : at + batch_size] for at in range(0, len(starts), batch_size)]
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to score."""
+        return bool(self.parts)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, documents: Documents, device: torch.device) -> Evaluation | None:
@@ -96,9 +102,13 @@ class Evaluator:
             yield inputs, targets if mine < len(self.parts) else torch.full_like(targets, IGNORED)
 
     def _summary(self, nats: float, targets: float) -> Evaluation:
-        """Bytes are those of the whole text, or the scored tokens' share of them."""
-        if not targets:
-            return Evaluation(math.nan, math.nan, 0)
         loss, targets = nats / targets, targets / self.agreement.duplicates
-        n_bytes = self.n_bytes * targets / self.all_targets
-        return Evaluation(loss, loss * targets / math.log(2) / n_bytes, round(targets))
+        return Evaluation(loss, loss * targets / math.log(2) / self.n_bytes, round(targets))
+
+
+def _spelled(tokens: Any, starts: np.ndarray, length: int, token_bytes: Callable[[int], bytes]) -> int:
+    """Bytes of the text that the targets of some windows spell."""
+    index = (starts[:, None] + np.arange(1, length + 1)).ravel()
+    found, counts = np.unique(np.asarray(tokens)[index[index < len(tokens)]], return_counts=True)
+    sizes = [len(token_bytes(int(token))) for token in found]
+    return int(np.dot(sizes, counts))

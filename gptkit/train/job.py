@@ -110,6 +110,7 @@ class Job:
             self.share.micro,
             self.agreement,
             batches=self.config["trainer"]["eval_batches"],
+            token_bytes=self.dataset.tokenizer.token_bytes,
             rank=self.share.rank,
             devices=self.share.devices,
         )

@@ -143,7 +143,9 @@ class Session(pl.Callback):
             self.reporter.row({"step": self.step, **row})
 
     def _validate(self) -> dict[str, float]:
-        """Validation's metrics; none if a signal came meanwhile."""
+        """Validation's metrics; none if there is no text for it, or a signal came meanwhile."""
+        if not self.job.evaluator:
+            return {}
         with self.trainer.precision_plugin.forward_context():
             found = self.job.evaluator(self.model, self.module.documents, self.module.device)
         if found is None:
@@ -208,6 +210,7 @@ class Session(pl.Callback):
         """Find out, together, whether a validation of this step is still to be made."""
         mine = rows[-1] if rows and rows[-1]["step"] == self.step else {}
         due = self.step >= self.job.max_steps or self._due("eval_every")
+        due = due and bool(self.job.evaluator)
         missing = due and "val_loss" not in mine and self.reporter is not None
         if self.job.agreement.largest(float(missing)):
             self._owed = dict(mine)
