@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,13 @@ def packed_for_decoding(model: nn.Module) -> Iterator[None]:
     """Within this context, linear maps on the CPU multiply single tokens from packed copies.
 
     Costs a second copy of the maps while it lasts; longer inputs use the weights themselves. The
-    weights must not change meanwhile.
+    weights must not change meanwhile. A subclass has its own product, so it is left alone; so is a
+    module whose forward is replaced already, as by another such context.
     """
-    packed = [
+    packed: list[Any] = [
         module
         for module in model.modules()
-        if isinstance(module, (nn.Linear, LanguageModelHead)) and _worth_it(module)
+        if type(module) in (nn.Linear, LanguageModelHead) and _worth_it(module)
     ]
     for module in packed:
         vars(module)["forward"] = _Packed(module)  # stands before the class's; removed again below
@@ -36,11 +38,13 @@ def packed_for_decoding(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module in packed:
-            del vars(module)["forward"]
+            vars(module).pop("forward", None)  # another context may have ended first
 
 
-def _worth_it(module: nn.Linear | LanguageModelHead) -> bool:
+def _worth_it(module: Any) -> bool:
     weight = module.weight
+    if "forward" in vars(module):
+        return False
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= _SMALLEST
 
 
