@@ -132,7 +132,7 @@ def _measure(dtype: torch.dtype, seconds: float) -> float:
     best, size = 0.0, 256
     with torch.inference_mode():
         one = torch.ones(size, size, dtype=dtype)
-        one @ one  # the first one also starts threads and loads kernels
+        torch.mm(one, one)  # the first one also starts threads and loads kernels
         end = time.perf_counter() + seconds
         while (start := time.perf_counter()) < end:
             torch.mm(one, one)

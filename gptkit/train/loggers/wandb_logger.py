@@ -97,7 +97,8 @@ class WandbLogger(Logger):
             return
         self._write("finish", result=result)
         self._events.close()
-        assert self._child.stdin is not None and self._child.stdout is not None
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
         self._child.stdin.close()
         try:
             self._child.wait(self.finish_timeout + KILL_AFTER)

@@ -128,7 +128,7 @@ class Follower:
             id=begin["id"],
             tags=begin["tags"] or None,
             dir=str(self.folder.parent),
-            mode=self.mode,
+            mode=self.mode,  # pyright: ignore[reportArgumentType]
             resume="allow" if self.mode == "online" else None,
             allow_val_change=True,
             settings=settings,
