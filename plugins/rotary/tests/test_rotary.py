@@ -71,5 +71,5 @@ def test_cached_decoding_equals_the_full_pass() -> None:
 
 
 def test_an_odd_width_is_refused() -> None:
-    with pytest.raises(gptkit.UserError, match="even number"):
+    with pytest.raises(gptkit.errors.UserError, match="even number"):
         part("position", {"name": "rotary", "fraction": 0.1}, SHAPE)
