@@ -283,7 +283,6 @@ def test_two_models_that_differ_in_one_part_start_equal_elsewhere_and_read_the_s
         run = trained(folder, model__position={"name": position}, trainer__max_steps=0)
         first[position] = tensors(run)
         from gptkit.text.shards import prepare
-
         from gptkit.train.job import Job
         from gptkit.train.world import World
 

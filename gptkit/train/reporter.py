@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from gptkit.model.cost import flops_per_token
 from gptkit.train import hardware, metrics, strategies
+from gptkit.train.curve import curve_svg
 from gptkit.train.job import Job
 from gptkit.train.launch import announce_ready
 from gptkit.train.loggers.base import build_loggers
@@ -18,6 +20,8 @@ from gptkit.train.meter import StepOutcome
 from gptkit.train.metrics import MetricsLog
 from gptkit.train.progress import Progress
 from gptkit.train.sample import add_sample, rewind_samples
+
+_SHOWN = ("tokens_per_second", "val_loss")
 
 
 class Reporter:
@@ -33,7 +37,8 @@ class Reporter:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.folder: Path = job.run.path
-        self._loggers = build_loggers(job.config.get("logger", {}))
+        self._progress: Progress | None = None
+        self._loggers = build_loggers(job.config.get("logger", {}), self.notice)
         self._metrics: MetricsLog | None = None
         self._last: dict[str, Any] = {}
         self._best = math.inf
@@ -41,6 +46,13 @@ class Reporter:
         self._flops_per_token = 0.0
         self._peak_flops: float | None = None
         self._device = torch.device("cpu")
+
+    def notice(self, text: str) -> None:
+        """Show the user a line."""
+        if self._progress is not None:
+            self._progress.notice(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
     def rewind(self, step: int) -> list[dict[str, Any]]:
         """Cut what was written back to `step`; returns the metrics up to there."""
@@ -53,7 +65,8 @@ class Reporter:
 
     def take_back(self, step: int) -> None:
         """Drop the row of `step`; it will be written anew, with what it lacks."""
-        self._close()
+        if self._metrics is not None:
+            self._metrics.close()
         self._metrics = MetricsLog(self._metrics_path, step - 1)
 
     def start(self, model: nn.Module, step: int) -> None:
@@ -72,7 +85,8 @@ class Reporter:
 
     def progress(self, outcome: StepOutcome) -> None:
         """One update was made."""
-        self._progress.update(outcome.step, outcome.loss)
+        if self._progress is not None:
+            self._progress.update(outcome.step, outcome.loss)
 
     def row(self, row: dict[str, Any]) -> None:
         """Write a row of metrics, with how well and how full the hardware is used."""
@@ -84,11 +98,15 @@ class Reporter:
         self._remember(row)
         assert self._metrics is not None
         self._metrics.write(row)
+        if self._progress is not None:
+            self._progress.update(row["step"], **{key: row[key] for key in _SHOWN if key in row})
         self._loggers.log({key: value for key, value in row.items() if key != "step"}, row["step"])
 
     def sample(self, step: int, text: str) -> None:
         """Write a sample of text."""
         add_sample(self._samples_path, step, text)
+        if self._progress is not None:
+            self._progress.sample(text, step)
         self._loggers.text("sample", text, step)
 
     def settle(self) -> None:
@@ -97,10 +115,18 @@ class Reporter:
             self._metrics.sync()
 
     def finish(self, ended: dict[str, Any]) -> dict[str, Any]:
-        """Write the result, last of all files; returns it."""
+        """Draw the curve, end the loggers and write the result, last of all files; returns it."""
+        result = self._result(ended)
+        self._close()
+        self._draw_curve()
+        self._loggers.finish(result)
+        self.job.run.write_json("result.json", result)
+        return result
+
+    def _result(self, ended: dict[str, Any]) -> dict[str, Any]:
         last = self._last
         seconds, tokens = last.get("seconds", 0.0), last.get("tokens", 0)
-        result = {
+        return {
             **ended,
             "run": self.job.run.name,
             "seed": self.job.config["seed"],
@@ -117,14 +143,19 @@ class Reporter:
             "strategy": strategies.strategy(self.job.config, self.job.world),
             "devices": self.job.world.size,
         }
-        self._loggers.finish(result)
-        self._close()
-        self.job.run.write_json("result.json", result)
-        return result
+
+    def _draw_curve(self) -> None:
+        rows = metrics.read(self._metrics_path)
+        if rows:
+            picture = self.folder / "curve.svg"
+            picture.write_text(curve_svg(rows, title=self.job.run.name), "utf-8")
+            self._loggers.image("curve", picture)
 
     def _close(self) -> None:
         if self._metrics is not None:
             self._metrics.close()
+        if self._progress is not None:
+            self._progress.close()
 
     @property
     def _metrics_path(self) -> Path:

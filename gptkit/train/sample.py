@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gptkit import files, registry
-from gptkit.errors import GptkitError
-from gptkit.schema import part_options
+from gptkit import files
 
 _HEADING = "=== step "
 
@@ -19,31 +17,29 @@ _HEADING = "=== step "
 def sample_text(model: nn.Module, tokenizer: Any, config: Mapping[str, Any]) -> str:
     """Continue the config's sample prompt with its sampler; the same weights give the same text.
 
-    Where no text can be drawn (a prompt that the tokenizer cannot spell, say), the answer says why:
-    a sample never ends a run.
+    Where none can be drawn, such as from a prompt that the tokenizer cannot spell, the answer says why:
+    no sample ends a run.
     """
     from gptkit.generate.loop import generate
 
     settings = config["trainer"]
-    node = config.get("sampler") or {"name": "sample"}
     training = model.training
     model.eval()
     try:
-        sampler = registry.load("sampler", node["name"])(**part_options("sampler", node))
         with torch.no_grad():
             texts = generate(
                 model,
                 tokenizer,
                 settings["sample_prompt"],
                 max_tokens=settings["sample_tokens"],
-                sampler=sampler,
+                sampler=config.get("sampler"),
                 seed=config["seed"],
             )
-    except GptkitError as error:
-        return f"[no sample: {error}]"
+    except Exception as error:
+        return f"[no sample: {type(error).__name__}: {error}]"
     finally:
         model.train(training)
-    return texts[0]
+    return settings["sample_prompt"] + texts[0]
 
 
 def add_sample(path: Path, step: int, text: str) -> None:

@@ -203,6 +203,11 @@ class Session(pl.Callback):
             self.step = self._saved_step = module.first_step = step
         if self.reporter:
             rows = self.reporter.rewind(self.step)
+            for notice in (
+                *(newest.notices if newest else ()),
+                *([f"Going on from step {step}."] if newest else ()),
+            ):
+                self.reporter.notice(notice)
         self._owe(rows)
         return rows
 
