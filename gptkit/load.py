@@ -218,18 +218,23 @@ def _assembled(config: dict[str, Any], vocabulary: int | None, device: torch.dev
 
 def _read_tokenizer(run: Run) -> Tokenizer | None:
     """The tokenizer kept beside the config; None if there is none."""
+    from gptkit.text.tokenizers import load_tokenizer
+    from gptkit.text.tokenizers.base import DESCRIPTION
+
+    folder = run.path / TOKENIZER
     try:
-        folder = files.within(run.path, TOKENIZER)
-        if not folder.is_dir():
+        if not files.within(run.path, TOKENIZER).is_dir():
             return None
         for entry in os.listdir(folder):
             os.close(files.open_plain(files.within(folder, entry)))
+        told = files.read_json(folder / DESCRIPTION)
+        run.refuse_own("tokenizer", str(told["name"]))
+    except (KeyError, TypeError):
+        raise RunError(f"{folder / DESCRIPTION} names no tokenizer.") from None
     except ValueError as error:
-        raise RunError(f"{run.path / TOKENIZER} cannot be loaded: {error}.") from None
+        raise RunError(f"{folder} cannot be loaded: {error}.") from None
     except OSError as error:
-        raise RunError(f"{run.path / TOKENIZER} cannot be read: {files.cause(error)}.") from None
-    from gptkit.text.tokenizers import load_tokenizer
-
+        raise RunError(f"{folder} cannot be read: {files.cause(error)}.") from None
     return load_tokenizer(folder)
 
 

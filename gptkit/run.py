@@ -72,8 +72,10 @@ class Run:
         problems = self._explained(schema.validate(config))
         if problems:
             raise ConfigError([Problem("", f"{self.path / CONFIG} cannot be used here:"), *problems])
-        self._refuse_own_plugins(config)
-        return schema.normalise(config)
+        normal = schema.normalise(config)
+        for _, slot, name in environment.parts_of(normal):
+            self.refuse_own(slot, name)
+        return normal
 
     def environment(self) -> dict[str, Any]:
         """What `env.json` tells of the machine and the packages; empty if there is none.
@@ -187,16 +189,19 @@ class Run:
         owners = dict(_owners(parts if isinstance(parts, list) else []))
         return [_with_owner(problem, owners) for problem in problems]
 
-    def _refuse_own_plugins(self, config: Mapping[str, Any]) -> None:
-        """A directory brings no code: a part found inside it is not used."""
-        here = self.path.resolve()
-        for _, slot, name in environment.parts_of(schema.normalise(config)):
-            origin = registry.find(slot, name).origin
-            if origin.kind == "folder" and origin.location.resolve().is_relative_to(here):
-                raise PluginError(
-                    f"{slot}={name} would be taken from {origin.location}, inside the model directory itself. "
-                    "Loading a model runs no code that comes with it; if you trust the plugin, move it out."
-                )
+    def refuse_own(self, slot: str, name: str) -> None:
+        """A directory brings no code: a part that is found inside it is not used.
+
+        Raises:
+            PluginError: it is; `./plugins` is searched, and someone may stand in a stranger's directory.
+            UnknownNameError: there is no such part.
+        """
+        origin = registry.find(slot, name).origin
+        if origin.kind == "folder" and origin.location.resolve().is_relative_to(self.path.resolve()):
+            raise PluginError(
+                f"{slot}={name} would be taken from {origin.location}, inside the model directory itself. "
+                "Loading a model runs no code that comes with it; if you trust the plugin, move it out."
+            )
 
 
 def create(

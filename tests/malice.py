@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -40,9 +41,16 @@ def good_run(folder: Path) -> Path:
     return run.path
 
 
-def good_model(folder: Path) -> Path:
+def good_model(folder: Path, tokenizer: str | None = None) -> Path:
     """A model directory with nothing wrong."""
-    return gptkit.save(gptkit.build(CONFIG), folder)
+    config = {**CONFIG, "model": {**CONFIG["model"]}}
+    if tokenizer is not None:
+        text = folder.with_suffix(".txt")
+        text.write_text("to be or not to be, that is the question. " * 30)
+        config["tokenizer"] = {"name": tokenizer, **({"size": 270} if tokenizer == "bpe" else {})}
+        config["data"] = {"name": "text", "path": str(text)}
+        config["model"]["vocab_size"] = None
+    return gptkit.save(gptkit.build(config), folder)
 
 
 def traps(root: Path) -> Iterator[tuple[str, Path, bool]]:
@@ -66,6 +74,7 @@ def traps(root: Path) -> Iterator[tuple[str, Path, bool]]:
     yield from _links(model, outside)
     yield from _headers(model)
     yield from _texts(model)
+    yield from _tokenizers(model)
 
 
 def _pickles(model: Callable, mark: Path) -> Iterator:
@@ -227,6 +236,46 @@ def _headers(model: Callable) -> Iterator:
             f"a header of {length} bytes",
             lambda place, data=data: _bare(place, lambda path: path.write_bytes(data)),
         )
+
+
+def _tokenizers(model: Callable) -> Iterator:
+    """Descriptions that lead elsewhere, and vocabularies that are none, with the right digest."""
+    descriptions: dict[str, Any] = {
+        "dotted": {"name": "os.system", "options": {}, "files": {}},
+        "a list as its name": {"name": ["byte"], "options": {}, "files": {}},
+        "an option of no kind": {"name": "byte", "options": {"_target_": "os.system"}, "files": {}},
+        "files outside": {"name": "char", "options": {}, "files": {"../../outside/x": "0"}},
+        "files at the root": {"name": "char", "options": {}, "files": {"/etc/passwd": "0"}},
+        "a published table that is missing": {"name": "cl100k_base", "options": {}, "files": {}},
+        "a list": [1],
+        "nothing": {},
+    }
+    for name, told in descriptions.items():
+        yield model(f"a tokenizer that is {name}", lambda place, told=told: _describe(place, told, {}))
+    for name, data in {
+        "a pickle": b"\x80\x04cos\nsystem\n.",
+        "no list": b"3",
+        "deep": b"[" * 100_000,
+        "not UTF-8": b'"\xff"',
+        "one byte alone": b"YQ== 0\n",
+    }.items():
+        for kind, file in (
+            ("word", "vocabulary.json"),
+            ("bpe", "ranks.tiktoken"),
+            ("cl100k_base", "ranks.tiktoken"),
+        ):
+            told = {"name": kind, "options": {}, "files": {file: hashlib.sha256(data).hexdigest()}}
+            yield model(
+                f"a {kind} vocabulary that is {name}",
+                lambda place, told=told, file=file, data=data: _describe(place, told, {file: data}),
+            )
+
+
+def _describe(place: Path, told: Any, contents: dict[str, bytes]) -> None:
+    (place / "tokenizer").mkdir()
+    (place / "tokenizer/tokenizer.json").write_text(json.dumps(told))
+    for name, data in contents.items():
+        (place / "tokenizer" / name).write_bytes(data)
 
 
 def _texts(model: Callable) -> Iterator:

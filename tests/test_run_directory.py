@@ -169,6 +169,7 @@ def test_the_latest_is_the_one_made_last_whatever_the_times_of_files(tmp_path: P
     assert find("latest", tmp_path / "runs").path == runs[-1].path
     older = tmp_path / "runs/20200101-000000-try-ffff"
     runs[-1].path.rename(older)
+    os.utime(older, (3e9, 3e9))
     assert find("latest", tmp_path / "runs").path == runs[-2].path
 
 
@@ -318,6 +319,12 @@ def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(run.path / "config.json")
     with pytest.raises(RunError, match="not a plain file"):
         run.config()
+
+
+def test_a_file_that_turns_into_a_link_while_it_is_looked_at_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    with pytest.raises(ValueError, match="symbolic link"):
+        files.open_plain(tmp_path / "link")
 
 
 def test_a_folder_above_may_be_a_link(tmp_path: Path) -> None:

@@ -86,12 +86,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     root = tmp_path_factory.mktemp("malice")
     sent = [(name, str(place), harmless) for name, place, harmless in malice.traps(root)]
     good = [("model", str(root / "template")), ("run", str(next((root / "template-runs").iterdir())))]
-    warm = [
-        *good,
-        ("no config", str(root)),
-        ("bad", sent[0][1]),
-        ("name", _place(sent, "the part 'os.system'")),
-    ]
+    good += [(name, str(malice.good_model(root / name, name))) for name in ("byte", "word", "gpt2", "bpe")]
+    own_source = ("the part 'os.system'", "${oc.env:HOME} in a key")  # what a config may name is read from it
+    warm = [*good, ("none", str(root)), *((name, _place(sent, name)) for name in own_source)]
     watch = [*good, *((name, place) for name, place, _ in sent)]
     (root / "jobs.json").write_text(
         json.dumps({"warm": warm, "watch": watch, "root": str(root / "template")})
@@ -118,7 +115,7 @@ def test_the_watch_sees_what_it_is_there_for(told: dict[str, Any]) -> None:
 
 
 def test_good_directories_load(told: dict[str, Any]) -> None:
-    for name in ("model", "run"):
+    for name in ("model", "run", "byte", "word", "gpt2", "bpe"):
         assert told[name] == {"kind": "loaded", "said": "", "events": []}
 
 
@@ -164,7 +161,7 @@ def test_the_reason_is_named(told: dict[str, Any], name: str, said: str) -> None
 
 FORBIDDEN_CALLS = {"eval", "exec", "__import__", "compile"}
 FORBIDDEN_NAMES = {
-    "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pydoc", "yaml", "locate",
+    "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "pydoc", "locate",
     "instantiate", "get_class", "get_method", "get_object", "load_from_checkpoint", "unsafe_load",
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from gptkit import files
 from gptkit.errors import DataError
 from gptkit.registry import register
 from gptkit.text.tokenizers.base import Tokenizer, plain
@@ -86,7 +87,7 @@ class CharTokenizer(Tokenizer):
         return {VOCABULARY: json.dumps(self.characters).encode()}
 
     def set_state(self, state: dict[str, bytes]) -> None:
-        self._set(str(json.loads(state[VOCABULARY])))
+        self._set(str(files.parse_json(state[VOCABULARY])))
 
 
 @register("tokenizer", "word")
@@ -140,4 +141,4 @@ class WordTokenizer(Tokenizer):
         return {VOCABULARY: json.dumps(self.words[2:]).encode()}
 
     def set_state(self, state: dict[str, bytes]) -> None:
-        self._set([str(word) for word in json.loads(state[VOCABULARY])])
+        self._set([str(word) for word in files.parse_json(state[VOCABULARY])])

@@ -122,7 +122,9 @@ class GPT2Tokenizer(_BytePairs):
 
     @cached_property
     def encoding(self) -> tiktoken.Encoding:
-        return make_encoding("gpt2", parse_ranks(gzip.decompress((_ASSETS / "gpt2.tiktoken.gz").read_bytes())))
+        return make_encoding(
+            "gpt2", parse_ranks(gzip.decompress((_ASSETS / "gpt2.tiktoken.gz").read_bytes()))
+        )
 
 
 class _Published(_BytePairs):
@@ -207,7 +209,12 @@ _O200K = "|".join(
         r"\s+",
     ]
 )
-_FILL = {"<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260, "<|endofprompt|>": 100276}
+_FILL = {
+    "<|fim_prefix|>": 100258,
+    "<|fim_middle|>": 100259,
+    "<|fim_suffix|>": 100260,
+    "<|endofprompt|>": 100276,
+}
 _SHAPES: dict[str, tuple[str, dict[str, int]]] = {
     "p50k_base": (GPT2_PATTERN, {}),
     "cl100k_base": (_CL100K, _FILL),
@@ -284,7 +291,11 @@ class TrainedBPE(_BytePairs):
         return {RANKS: dump_ranks(self.ranks)}
 
     def set_state(self, state: dict[str, bytes]) -> None:
-        self._set(parse_ranks(state[RANKS]))
+        ranks = parse_ranks(state[RANKS])
+        missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
+        if missing or sorted(ranks.values()) != list(range(len(ranks))):  # tiktoken would panic later
+            raise DataError(f"{RANKS} is no table of ranks 0, 1, 2, … that holds every byte.")
+        self._set(ranks)
 
 
 def train_ranks(texts: Iterable[str], size: int) -> dict[bytes, int]:
