@@ -97,5 +97,7 @@ def _foot(indent: int, cells: int, x: Axis, train: bool, val: bool, plain: bool)
     if val:
         legend.append("o" if plain else "●", VAL).append(" validation", "dim")
     last = f"{x.most:,.0f} steps"
-    gap = max(1, cells - legend.cell_len - len(last))
+    if legend.cell_len + len(last) >= cells:  # no room for both
+        legend = Text()
+    gap = max(0, cells - legend.cell_len - len(last))
     return Text.assemble(" " * indent, legend, " " * gap, (last, "dim"))

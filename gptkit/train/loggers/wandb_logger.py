@@ -101,11 +101,13 @@ class WandbLogger(Logger):
         assert self._child.stdout is not None
         self._child.stdin.close()
         try:
-            self._child.wait(self.finish_timeout + KILL_AFTER)
+            status = self._child.wait(self.finish_timeout + KILL_AFTER)
         except subprocess.TimeoutExpired:
             # The part of wandb that writes the file sees the end of this process, and ends the file well.
             self._child.kill()
             self._child.wait()
+            status = wandb_process.UNSENT
+        if status == wandb_process.UNSENT:
             self._messages.append(
                 f"wandb: not all was sent in {self.finish_timeout:g} s, but all is kept; "
                 f"to send it: {self._send_command('*run-*')}"

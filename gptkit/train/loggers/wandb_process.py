@@ -27,6 +27,7 @@ from gptkit.train.loggers import wandb_account
 from gptkit.train.metrics import decode
 
 EVENTS = "events.jsonl"
+UNSENT = 3  # the exit status that says that not all has reached the server
 MESSAGE = "gptkit: "  # a line of standard output that starts so is for the user
 POLL = 0.5  # seconds between two looks at the file
 LAST_CHANCE = 5.0  # seconds that a server still has to accept a run that has already ended
@@ -116,6 +117,7 @@ class Follower:
             "program": "gptkit",
             "init_timeout": 2 * begin["init_timeout"],  # `_watch_start` is sooner
             "finish_timeout": 0.9 * begin["finish_timeout"],
+            "finish_timeout_raises": True,
             "x_stats_pid": begin["trainer"],
             "x_transaction_log_flush_interval": 5,
         }
@@ -185,14 +187,17 @@ class Follower:
 
     def _finish(self) -> None:
         """End the run, within its time even if nobody is left to watch."""
-        limit = threading.Timer(self.begin["finish_timeout"], os._exit, [1])
+        limit = threading.Timer(self.begin["finish_timeout"], os._exit, [UNSENT])
         limit.daemon = True
         limit.start()
         result = self.events.result
         if result is not None:
             self.run.summary.update({key: value for key, value in result.items() if value is not None})
-        well = result is not None and result.get("status") not in {"failed", "error"}
-        self.run.finish(exit_code=0 if well else 1)
+        well = result is not None and result.get("status") != "failed"
+        try:
+            self.run.finish(exit_code=0 if well else 1)
+        except TimeoutError:
+            os._exit(UNSENT)
 
 
 class Events:
