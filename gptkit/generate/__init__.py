@@ -1,1 +1,1 @@
-"""Drawing text from a model: samplers, the loop, and the ranked next tokens."""
+"""Text from a model: samplers, the loop that decodes, and the ranked next tokens."""

@@ -1,70 +1,98 @@
-"""The generation loop: draw a token, read it, draw the next."""
+"""Text from a model, token by token."""
 
 from __future__ import annotations
 
-import codecs
-import contextlib
+import hashlib
+import logging
+import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import nn
 
-from gptkit import registry
-from gptkit.errors import UserError
-from gptkit.generate.samplers import Sample, Sampler
+from gptkit import registry, schema
+from gptkit.errors import ConfigError, GptkitError, UserError
+from gptkit.generate.prompts import Prompt, prompt_rows
+from gptkit.generate.reader import Reader, window
+from gptkit.generate.samplers import Sampler
+from gptkit.generate.speller import Speller
 from gptkit.model.decoding import packed_for_decoding
-from gptkit.model.init import seed_of
+from gptkit.model.gpt import GPT
+from gptkit.text.tokenizers.base import Tokenizer
 
-if TYPE_CHECKING:
-    from gptkit.model.gpt import GPT
-    from gptkit.text.tokenizers.base import Tokenizer
+_log = logging.getLogger("gptkit")
 
-_WORTH_PACKING = 24  # tokens from which on a second copy of the weights pays
+Ending = Literal["max_tokens", "stop", "end_of_text"]
+Choice = Sampler | str | Mapping[str, Any] | None
 
 
-def generate(
+@dataclass(frozen=True)
+class Continuation:
+    """What a model wrote after a prompt.
+
+    Attributes:
+        text: without the prompt and without the stop string.
+        tokens: those drawn, without the end of text.
+        ended: by what.
+    """
+
+    text: str
+    tokens: list[int]
+    ended: Ending
+
+
+def generate(model: GPT, tokenizer: Tokenizer, prompt: Prompt = "", **options: Any) -> list[str]:
+    """Continue a text, or several at once.
+
+    Args:
+        model: a GPT; it writes in evaluation mode and is left in the mode it was in.
+        tokenizer: what its tokens mean.
+        prompt: a text or its tokens, or a list of such. An empty one starts at the end of text before it,
+            or at a new line where the tokenizer has no end of text. Of one that is longer than the context
+            the end is read, and a warning says so.
+        **options: as of `continuations`.
+
+    Returns:
+        The texts without their prompts: all samples of the first prompt, then those of the next.
+
+    Raises:
+        UserError: an argument is wrong, or the tokenizer cannot spell the prompt.
+        GptkitError: the model's scores are not numbers.
+    """
+    return [continuation.text for continuation in continuations(model, tokenizer, prompt, **options)]
+
+
+def continuations(
     model: GPT,
     tokenizer: Tokenizer,
-    prompt: str | Sequence[int] = "",
+    prompt: Prompt = "",
     *,
     max_tokens: int = 200,
     samples: int = 1,
-    sampler: Sampler | Mapping[str, Any] | str | None = None,
+    sampler: Choice = None,
     seed: int = 0,
     stop: str | Sequence[str] = (),
     use_cache: bool = True,
-) -> list[str]:
-    """Continue a text.
-
-    Past the context length the model reads the last `context_length` tokens. Where positions are relative
-    the cache drops its oldest token; otherwise those tokens are read anew at each step, from position 0.
+) -> list[Continuation]:
+    """As `generate`, with the tokens and the reason why each text ends.
 
     Args:
-        model: in evaluation mode.
-        tokenizer: the model's.
-        prompt: text, or token numbers; an empty one starts at the end of a text, or at a line feed.
-        max_tokens: how many to draw at most; a drawn end of text ends a sample.
-        samples: how many continuations; sample i does not depend on how many are drawn.
-        sampler: a part, its config or its name; `sample` if left out.
-        seed: together with a sample's number it decides the draws.
-        stop: texts before which a sample ends.
-        use_cache: read each token once; without it the whole text is read for every token.
-
-    Returns:
-        The continuations, without the prompt.
-
-    Raises:
-        UserError: an option is out of range, or the prompt cannot be spelt.
+        model, tokenizer, prompt: as of `generate`.
+        max_tokens: tokens to draw at most, for each text; the end of text ends it before.
+        samples: texts for each prompt. Sample 2 is the same whether 3 or 30 are asked for.
+        sampler: a `Sampler`, its name, or its config node; null takes the one of the model's config.
+        seed: the same seed gives the same texts.
+        stop: texts that end a sample; they are not part of it.
+        use_cache: keep what the model has read; without it the text is the same, and slower.
     """
-    texts = [""] * samples
-    for row, piece in stream(
-        model, tokenizer, prompt, max_tokens=max_tokens, samples=samples, sampler=sampler,
-        seed=seed, stop=stop, use_cache=use_cache,
-    ):  # fmt: skip
-        texts[row] += piece
-    return texts
+    drawn = _Drawn(model, tokenizer, prompt, max_tokens, samples, sampler, seed, stop, use_cache)
+    texts = [""] * len(drawn.rows)
+    for index, piece in drawn.pieces():
+        texts[index] += piece
+    return [Continuation(text, row.tokens, row.ended) for text, row in zip(texts, drawn.rows, strict=True)]
 
 
 def stream(
@@ -73,159 +101,160 @@ def stream(
     prompt: str | Sequence[int] = "",
     *,
     max_tokens: int = 200,
-    samples: int = 1,
-    sampler: Sampler | Mapping[str, Any] | str | None = None,
+    sampler: Choice = None,
     seed: int = 0,
     stop: str | Sequence[str] = (),
     use_cache: bool = True,
-) -> Iterator[tuple[int, str]]:
-    """`generate`, piece by piece: yields (number of the sample, text) as soon as a text is certain.
+) -> Iterator[str]:
+    """The first sample of `generate`, in pieces as they are drawn; no piece is empty or ends in half a character.
 
-    A piece is whole characters, and never holds a part of a stop text.
+    Args and errors are those of `continuations`; the arguments are checked at once. Let the model's
+    weights be until the stream has ended or is closed.
     """
-    if max_tokens < 0 or samples < 1:
-        raise UserError(f"max_tokens={max_tokens}, samples={samples}: expected 0 or more, and 1 or more.")
-    chosen = make_sampler(sampler)
-    tokens = start_tokens(tokenizer, prompt)
-    stops = [stop] if isinstance(stop, str) else [text for text in stop if text]
-    rows = [
-        _Row(number, list(tokens), _Decoder(tokenizer, stops), torch.Generator().manual_seed(seed_of(seed, f"row/{number}")))
-        for number in range(samples)
-    ]  # fmt: skip
-    packed = max_tokens >= _WORTH_PACKING and samples == 1 and use_cache
-    reader = _Reader(model, samples, len(tokens) + max_tokens, use_cache)
-    with packed_for_decoding(model) if packed else contextlib.nullcontext():
-        for _ in range(max_tokens):
-            if all(row.done for row in rows):
-                break
-            with torch.inference_mode():
-                drawn = _draw(chosen, reader.logits(rows), rows)
-            for row, token in zip(rows, drawn, strict=True):
-                piece = row.take(token, tokenizer)
-                if piece:
-                    yield row.number, piece
-    for row in rows:
-        piece = "" if row.done else row.decoder.finish()
-        if piece:
-            yield row.number, piece
+    drawn = _Drawn(model, tokenizer, prompt, max_tokens, 1, sampler, seed, stop, use_cache)
+    if len(drawn.rows) != 1:
+        raise UserError(f"stream takes one prompt, got {len(drawn.rows)}. Take generate for several.")
+    return (piece for _, piece in drawn.pieces())
 
 
-def make_sampler(sampler: Sampler | Mapping[str, Any] | str | None) -> Sampler:
-    """A sampler from what may stand for one."""
-    if sampler is None:
-        return Sample()
-    if isinstance(sampler, Sampler):
-        return sampler
-    node = {"name": sampler} if isinstance(sampler, str) else dict(sampler)
-    return registry.load("sampler", node.pop("name", "sample"))(**node)
+def sampler_for(model: nn.Module, choice: Choice) -> Sampler:
+    """The sampler that is chosen: itself, by name or by node, or that of the model's config.
+
+    Raises:
+        ConfigError: there is no such sampler, or it takes no such option.
+    """
+    if choice is None:
+        choice = (getattr(model, "config", None) or {}).get("sampler") or "sample"
+    if isinstance(choice, Sampler):
+        return choice
+    problems = schema.validate({"sampler": choice})
+    if problems:
+        raise ConfigError(problems)
+    node = schema.normal_part(registry.SLOTS["sampler"], choice)
+    return registry.load("sampler", node["name"])(**schema.part_options("sampler", node))
 
 
-def start_tokens(tokenizer: Tokenizer, prompt: str | Sequence[int]) -> list[int]:
-    """The tokens to start from; there is always one."""
-    tokens = tokenizer.encode(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
-    if tokens:
-        return tokens
-    if tokenizer.end_of_text is not None:
-        return [tokenizer.end_of_text]
-    return tokenizer.encode("\n")
-
-
-@dataclass
 class _Row:
-    """One continuation."""
+    """One text being written."""
 
-    number: int
-    tokens: list[int]
-    decoder: _Decoder
-    generator: torch.Generator
-    done: bool = False
+    def __init__(self, prompt: list[int], seed: int, sample: int, speller: Speller, end: int | None) -> None:
+        digest = hashlib.blake2b(f"{seed}/{sample}".encode(), digest_size=8).digest()
+        self.random = random.Random(int.from_bytes(digest, "little")).random  # its own: no row moves another
+        self.history, self.prompted = list(prompt), len(prompt)
+        self.speller, self.end_of_text = speller, end
+        self.ended: Ending = "max_tokens"
+        self.open = True
 
-    def take(self, token: int, tokenizer: Tokenizer) -> str:
-        """Add a token; returns the text that is now certain."""
-        if self.done:
-            return ""
-        self.tokens.append(token)
-        if token == tokenizer.end_of_text:
-            self.done = True
-            return self.decoder.finish()
-        piece, self.done = self.decoder.add(token)
-        return piece
+    @property
+    def tokens(self) -> list[int]:
+        return self.history[self.prompted :]
 
+    def take(self, token: int) -> str:
+        """The text that a token makes certain."""
+        if token == self.end_of_text:
+            return self.close("end_of_text")
+        self.history.append(token)
+        text = self.speller.add(token)
+        if self.speller.stopped:
+            self.close("stop")
+        return text
 
-def _draw(sampler: Sampler, logits: Tensor, rows: list[_Row]) -> list[int]:
-    """The next token of each row, from its own generator."""
-    if sampler.is_greedy:
-        return logits.argmax(-1).tolist()
-    chances = sampler.probabilities(logits, [row.tokens for row in rows]).cpu()
-    uniform = [torch.rand((), generator=row.generator, dtype=torch.float64) for row in rows]
-    mass = chances.double().cumsum(-1)  # inverse transform: one number a token, whatever the vocabulary
-    aim = (torch.stack(uniform) * mass[:, -1]).unsqueeze(-1)
-    found = torch.searchsorted(mass, aim, right=True).squeeze(-1)
-    last = chances.shape[-1] - 1 - (chances.flip(-1) > 0).to(torch.int8).argmax(-1)
-    return torch.minimum(found, last).tolist()
+    def close(self, ended: Ending) -> str:
+        self.open, self.ended = False, ended
+        return self.speller.end()
 
 
-class _Reader:
-    """Gives the scores of the next tokens, reading as little as it can."""
+class _Drawn:
+    """Texts that are being drawn together, one row of a batch for each."""
 
-    def __init__(self, model: GPT, rows: int, most: int, use_cache: bool) -> None:
-        self.model, self.window = model, model.shape.context_length
-        self.kind = overflow(model)
-        self.caches = None
-        if use_cache:
-            capacity = min(most, self.window)
-            self.caches = model.new_caches(rows, capacity, slide=self.kind == "slide" and most > self.window)
+    def __init__(
+        self,
+        model: GPT,
+        tokenizer: Tokenizer,
+        prompt: Prompt,
+        max_tokens: int,
+        samples: int,
+        sampler: Choice,
+        seed: int,
+        stop: str | Sequence[str],
+        use_cache: bool,
+    ) -> None:
+        _whole("max_tokens", max_tokens, 0)
+        _whole("samples", samples, 1)
+        _whole("seed", seed, None)
+        stops = _stops(stop)
+        self.model, self.sampler, self.max_tokens = model, sampler_for(model, sampler), max_tokens
+        self.use_cache = use_cache
+        size = model.shape.vocab_size
+        self.vocabulary = min(size, tokenizer.vocab_size)  # further rows of the table stand for nothing
+        self.rows = [
+            _Row(tokens, seed, sample, Speller(tokenizer, stops), tokenizer.end_of_text)
+            for tokens in prompt_rows(tokenizer, prompt, size)
+            for sample in range(samples)
+        ]
+        longest, reads = max(row.prompted for row in self.rows), window(model)
+        if longest > reads:
+            _log.warning("The prompt has %d tokens; the model reads the last %d of them.", longest, reads)
 
-    def logits(self, rows: list[_Row]) -> Tensor:
-        """[B, V] after the last token of each row."""
-        texts = [row.tokens for row in rows]
-        longest = max(len(text) for text in texts)
-        texts = [text + [text[-1]] * (longest - len(text)) for text in texts]  # rows that are done wait
-        caches = self.caches
-        if caches is None or (longest > self.window and self.kind == "reread"):
-            return self._read([text[-self.window :] for text in texts], None)
-        if caches.length == 0:
-            return self._read([text[-self.window :] for text in texts], caches)
-        if caches.length == caches.capacity:
-            caches.slide(caches.capacity - 1)
-        return self._read([text[-1:] for text in texts], caches)
+    @torch.inference_mode()
+    def pieces(self) -> Iterator[tuple[int, str]]:
+        """Each new piece of text, with the number of its row."""
+        if not self.max_tokens:
+            return
+        reads = window(self.model)
+        single = len(self.rows) == 1 and self.use_cache and self.max_tokens > 1
+        with _decoding(self.model, single):
+            prompts = [row.history[-reads:] for row in self.rows]
+            reader = Reader(self.model, prompts, self.max_tokens, self.use_cache)
+            for left in range(self.max_tokens - 1, -1, -1):
+                drawn = self._draw(reader)
+                yield from self._taken(drawn.tolist(), last=not left)
+                if not left or not any(row.open for row in self.rows):
+                    return
+                reader.add(drawn)
 
-    def _read(self, texts: list[list[int]], caches: Any) -> Tensor:
-        tokens = torch.tensor(texts, device=self.model.embedding.weight.device)
-        return self.model(tokens, caches=caches, last_only=True)[:, -1]
+    def _draw(self, reader: Reader) -> torch.Tensor:
+        scores = reader.scores()[:, : self.vocabulary]
+        histories = [row.history for row in self.rows]
+        return self.sampler.draw(scores, histories, [row.random() for row in self.rows])
 
-
-def overflow(model: GPT) -> Literal["slide", "reread"]:
-    """What happens past the context length: a sliding cache needs positions that only tell distances."""
-    positions = [model.position, *(block.attention.position for block in model.blocks)]  # type: ignore[union-attr]
-    return "slide" if all(getattr(p, "is_relative", False) for p in positions) else "reread"
-
-
-@dataclass
-class _Decoder:
-    """Tokens to text as they come: whole characters, and nothing that a stop text may take back."""
-
-    tokenizer: Tokenizer
-    stops: list[str]
-    pending: str = ""
-    utf8: Any = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
-
-    def add(self, token: int) -> tuple[str, bool]:
-        """The text that is now certain, and whether a stop text was met."""
-        self.pending += self.utf8.decode(self.tokenizer.token_bytes(token))
-        found = [at for at in (self.pending.find(stop) for stop in self.stops) if at >= 0]
-        if found:
-            return self.pending[: min(found)], True
-        held = max((_overlap(self.pending, stop) for stop in self.stops), default=0)
-        cut = len(self.pending) - held
-        piece, self.pending = self.pending[:cut], self.pending[cut:]
-        return piece, False
-
-    def finish(self) -> str:
-        """What is left, at the end."""
-        return self.pending + self.utf8.decode(b"", final=True)
+    def _taken(self, tokens: list[int], last: bool) -> Iterator[tuple[int, str]]:
+        for index, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
+            if not row.open:
+                continue
+            if token < 0:
+                raise GptkitError(
+                    f"No token can be drawn after {len(row.history)} tokens: the model's scores are not numbers. "
+                    "Its weights may have diverged in training; take an earlier checkpoint, or a lower learning rate."
+                )
+            text = row.take(token)
+            if last and row.open:
+                text += row.close("max_tokens")
+            if text:
+                yield index, text
 
 
-def _overlap(text: str, stop: str) -> int:
-    """How many last characters of `text` may begin `stop`."""
-    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
+@contextmanager
+def _decoding(model: GPT, single: bool) -> Iterator[None]:
+    """The model in evaluation mode, its maps packed where it will read tokens one by one."""
+    training = model.training
+    model.eval()
+    whole = all(type(parameter) is nn.Parameter for parameter in model.parameters())  # not a shard of one
+    try:
+        with packed_for_decoding(model) if single and whole else nullcontext():
+            yield
+    finally:
+        model.train(training)
+
+
+def _whole(name: str, value: object, least: int | None) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
+        range_ = "" if least is None else f" of {least} or more"
+        raise UserError(f"{name}: expected a whole number{range_}, got {value!r}.")
+
+
+def _stops(stop: object) -> list[str]:
+    stops = [stop] if isinstance(stop, str) else list(stop) if isinstance(stop, Sequence) else [None]
+    if not all(isinstance(text, str) and text for text in stops):
+        raise UserError(f"stop: expected a text or a list of texts, none of them empty, got {stop!r}.")
+    return stops  # type: ignore[return-value]

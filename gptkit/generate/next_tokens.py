@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-from gptkit.generate.loop import start_tokens
-
-if TYPE_CHECKING:
-    from gptkit.model.gpt import GPT
-    from gptkit.text.tokenizers.base import Tokenizer
+from gptkit.errors import GptkitError, UserError
+from gptkit.generate.prompts import prompt_rows
+from gptkit.generate.reader import Reader, window
+from gptkit.model.gpt import GPT
+from gptkit.text.tokenizers.base import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class NextToken:
     """A token that may come next.
 
     Attributes:
-        text: what it spells; half characters show as U+FFFD.
+        text: what it spells; the bytes of half a character show as `\\xe2`.
         id: its number.
-        probability: the model's, at temperature 1.
+        probability: the model's own, before any rule of sampling.
     """
 
     text: str
@@ -29,18 +29,42 @@ class NextToken:
     probability: float
 
 
-def next_tokens(model: GPT, tokenizer: Tokenizer, prompt: str, k: int = 10) -> list[NextToken]:
-    """The k most probable next tokens after a text, most probable first.
+@torch.inference_mode()
+def next_tokens(
+    model: GPT, tokenizer: Tokenizer, prompt: str | Sequence[int], k: int = 10
+) -> list[NextToken]:
+    """The k most probable next tokens after a text, the most probable first; of equals, the lowest number.
 
-    Only the last `context_length` tokens of the text are read.
+    Args:
+        model: a GPT; it reads in evaluation mode and is left in the mode it was in.
+        tokenizer: what its tokens mean.
+        prompt: a text or its tokens, of which the last `context_length` are read; see `generate` for an
+            empty one.
+        k: how many; all of the vocabulary at most.
+
+    Raises:
+        UserError: k is no whole number of 1 or more, or the tokenizer cannot spell the prompt.
+        GptkitError: the model's scores are not numbers.
     """
-    tokens = start_tokens(tokenizer, prompt)[-model.shape.context_length :]
-    with torch.inference_mode():
-        device = model.embedding.weight.device
-        logits = model(torch.tensor([tokens], device=device), last_only=True)[0, -1]
-        chances = logits.float().softmax(-1)[: tokenizer.vocab_size]
-        best = chances.topk(min(k, len(chances)))
-    return [
-        NextToken(tokenizer.token_bytes(token).decode("utf-8", "replace"), token, chance)
-        for token, chance in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+        raise UserError(f"k: expected a whole number of 1 or more, got {k!r}.")
+    rows = prompt_rows(tokenizer, prompt, model.shape.vocab_size)
+    if len(rows) != 1:
+        raise UserError(f"prompt: expected one, got {len(rows)}.")
+    training = model.training
+    model.eval()
+    try:
+        scores = Reader(model, [rows[0][-window(model) :]], 0, use_cache=False).scores()[0]
+    finally:
+        model.train(training)
+    p = scores[: tokenizer.vocab_size].cpu().double().softmax(-1)
+    if not bool(p.isfinite().all()):
+        raise GptkitError("The model's scores are not numbers; its weights may have diverged in training.")
+    ranked = p.sort(descending=True, stable=True)
+    pairs = zip(ranked.indices[:k].tolist(), ranked.values[:k].tolist(), strict=True)
+    return [NextToken(spelt(tokenizer, token), token, probability) for token, probability in pairs]
+
+
+def spelt(tokenizer: Tokenizer, token: int) -> str:
+    """A token's text; bytes that are no whole character are written out."""
+    return tokenizer.token_bytes(token).decode("utf-8", "backslashreplace")

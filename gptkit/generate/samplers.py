@@ -1,67 +1,79 @@
-"""How the next token is drawn from its scores."""
+"""How the next token is drawn from its scores. Importing this needs no torch."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-
-import torch
-from torch import Tensor
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from gptkit.errors import UserError
+from gptkit.generate.draw import invalid, inverse, nucleus
 from gptkit.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+History = Any  # list[list[int]] or Tensor[B, n]: the tokens of each row so far; below 0 stands for none
 
 
 class Sampler(ABC):
-    """Turns scores into probabilities; whoever calls it draws.
-
-    Attributes:
-        is_greedy: all mass is on one token, so nothing is drawn.
-    """
-
-    is_greedy: bool = False
+    """A rule that turns scores into probabilities; a pure function, so that it can be checked."""
 
     @abstractmethod
-    def probabilities(self, logits: Tensor, history: list[list[int]]) -> Tensor:
-        """The probability of each next token.
+    def probabilities(self, logits: Tensor, history: History = None) -> Tensor:
+        """The distribution from which the next token is drawn.
 
         Args:
-            logits: [B, V].
-            history: the tokens of each row so far, its prompt among them.
+            logits: [B, V]; 16-bit numbers are computed with in 32.
+            history: the tokens that stand in each row already, prompt included.
 
         Returns:
-            [B, V], each row summing to 1; float32 or wider.
+            [B, V], each row sums to 1; NaN where a row's scores are not numbers or all -inf.
         """
+
+    def draw(self, logits: Tensor, history: History, uniform: Sequence[float]) -> Tensor:
+        """A token for each row, [B]; -1 where no token can be drawn.
+
+        Args:
+            logits, history: as of `probabilities`.
+            uniform: for each row a number from 0 up to but not 1, which decides its token.
+        """
+        return inverse(self.probabilities(logits, history), uniform)
 
 
 @register("sampler", "greedy")
 class Greedy(Sampler):
-    """Always the most probable token; the first of several that are equal."""
-
-    is_greedy = True
+    """Always the most probable token; of several, the one with the lowest number."""
 
     def __init__(self) -> None:
         pass
 
-    def probabilities(self, logits: Tensor, history: list[list[int]]) -> Tensor:
-        best = torch.zeros(logits.shape, dtype=_exact(logits).dtype, device=logits.device)
-        return best.scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+    def probabilities(self, logits: Tensor, history: History = None) -> Tensor:
+        exact = _exact(logits)
+        best = exact.argmax(-1, keepdim=True)
+        one = exact.new_zeros(exact.shape).scatter_(-1, best, 1.0)
+        return one.masked_fill_(~(exact.gather(-1, best) > -math.inf), math.nan)
+
+    def draw(self, logits: Tensor, history: History, uniform: Sequence[float]) -> Tensor:
+        best, tokens = logits.max(-1)
+        return invalid(tokens, best > -math.inf)
 
 
 @register("sampler", "sample")
 class Sample(Sampler):
-    """Draw a token, after making the distribution sharper and cutting its tail.
+    """Draw by probability, from the tokens that are left after each rule that is set.
 
-    In this order: repetition penalty (Keskar et al. 2019: a seen token's logit is divided by the penalty
-    if positive, multiplied if negative), temperature, top-k (Fan et al. 2018), top-p (Holtzman et al.
-    2020: the fewest tokens whose probabilities sum to at least p), min-p (Nguyen et al. 2024). Each cut
-    works on what the cuts before it left, and leaves at least one token.
+    In this order, as in Hugging Face's `generate`: repetition penalty (Keskar et al. 2019), temperature,
+    top_k (Fan et al. 2018), top_p (Holtzman et al. 2020), min_p (Nguyen et al. 2024); then what is left
+    is brought back to a sum of 1.
 
     Args:
-        temperature: divides the logits; 0 takes the most probable token.
-        top_k: draw from the k most probable tokens alone.
-        top_p: draw from the fewest tokens that hold this much probability.
+        temperature: divides the scores; 0 takes the most probable token.
+        top_k: keep the k most probable tokens, and those as probable as the last of them.
+        top_p: keep the fewest tokens that hold this much probability; of equals, the lowest numbers.
         min_p: leave out tokens below this share of the most probable one's probability.
-        repetition_penalty: above 1, tokens that stand in the text already are less probable.
+        repetition_penalty: divides the scores above 0 of tokens that stand in the text, multiplies those below.
     """
 
     def __init__(
@@ -73,59 +85,87 @@ class Sample(Sampler):
         min_p: float | None = None,
         repetition_penalty: float = 1.0,
     ) -> None:
-        _within("temperature", temperature, 0.0, 1e6)
-        _within("top_k", top_k, 1, float("inf"))
-        _within("top_p", top_p, 0.0, 1.0)
-        _within("min_p", min_p, 0.0, 1.0)
-        _within("repetition_penalty", repetition_penalty, 1e-6, 1e6)
-        self.temperature, self.top_k, self.top_p, self.min_p = temperature, top_k, top_p, min_p
-        self.repetition_penalty = repetition_penalty
-        self.is_greedy = temperature == 0 and repetition_penalty == 1.0
+        _check("temperature", temperature, "a number of 0 or more")
+        _check("top_k", top_k, "a whole number of 1 or more", least=1, optional=True)
+        _check("top_p", top_p, "a number from 0 to 1", most=1, optional=True)
+        _check("min_p", min_p, "a number from 0 to 1", most=1, optional=True)
+        _check("repetition_penalty", repetition_penalty, "a number above 0", least=math.ulp(0.0))
+        self.temperature, self.repetition_penalty = temperature, repetition_penalty
+        self.top_k, self.top_p, self.min_p = top_k, top_p, min_p
 
-    def probabilities(self, logits: Tensor, history: list[list[int]]) -> Tensor:
-        logits = _exact(logits)
-        if self.repetition_penalty != 1.0:
-            logits = penalise(logits, history, self.repetition_penalty)
+    def probabilities(self, logits: Tensor, history: History = None) -> Tensor:
+        scores = self._penalised(_exact(logits), history)
         if self.temperature == 0:
-            return Greedy().probabilities(logits, history)
-        logits = logits / self.temperature
-        if self.top_k is not None and self.top_k < logits.shape[-1]:
-            least = logits.topk(self.top_k, dim=-1).values[..., -1:]
-            logits = logits.masked_fill(logits < least, float("-inf"))
-        if self.top_p is not None and self.top_p < 1.0:
-            logits = keep_top_p(logits, self.top_p)
-        chances = logits.softmax(-1)
-        if self.min_p:
-            chances = chances.masked_fill(chances < self.min_p * chances.amax(-1, keepdim=True), 0.0)
-            chances = chances / chances.sum(-1, keepdim=True)
-        return chances
+            return Greedy().probabilities(scores)
+        scores = self._tempered(scores)
+        if self.top_k is not None and self.top_k < scores.shape[-1]:
+            least = scores.topk(self.top_k).values[:, -1:]
+            scores = scores.masked_fill(scores < least, -math.inf)
+        return self._kept(scores)
 
+    def draw(self, logits: Tensor, history: History, uniform: Sequence[float]) -> Tensor:
+        """The same token as from `probabilities`; with top_k a softmax over k scores serves."""
+        if self.temperature == 0:
+            return Greedy().draw(self._penalised(_exact(logits), history), history, uniform)
+        if self.top_k is None or self.top_k >= logits.shape[-1] or logits.device.type != "cpu":
+            return super().draw(logits, history, uniform)
+        scores = self._tempered(self._penalised(_exact(logits), history))
+        best = scores.topk(self.top_k + 1)
+        if not bool((best.values[:, -1] < best.values[:, -2]).all()):  # equals at the border, or no numbers
+            return super().draw(logits, history, uniform)
+        tokens = best.indices[:, :-1].sort(-1).values  # in the order of `probabilities`
+        drawn = inverse(self._kept(scores.gather(-1, tokens)), uniform)
+        return tokens.gather(-1, drawn.clamp(min=0).unsqueeze(-1)).squeeze(-1)
 
-def penalise(logits: Tensor, history: list[list[int]], penalty: float) -> Tensor:
-    """Make the tokens of each row's history less probable: [B, V] -> [B, V]."""
-    logits = logits.clone()
-    for row, tokens in enumerate(history):
-        seen = torch.tensor(sorted(set(tokens)), dtype=torch.long, device=logits.device)
-        score = logits[row, seen]
-        logits[row, seen] = torch.where(score > 0, score / penalty, score * penalty)
-    return logits
+    def _tempered(self, scores: Tensor) -> Tensor:
+        """Scores over the temperature, the highest 0, so that none overflows."""
+        return (scores - scores.amax(-1, keepdim=True)) / self.temperature
 
+    def _kept(self, scores: Tensor) -> Tensor:
+        """Probabilities of scores after top_p and min_p."""
+        p = scores.softmax(-1)
+        if self.top_p is not None and self.top_p < 1:
+            p = p.masked_fill(~nucleus(p, self.top_p), 0.0)
+        if self.min_p is not None:
+            p = p.masked_fill(p < self.min_p * p.amax(-1, keepdim=True), 0.0)
+        return p / p.sum(-1, keepdim=True)
 
-def keep_top_p(logits: Tensor, top_p: float) -> Tensor:
-    """Set all but the fewest most probable tokens that hold `top_p` to -inf: [B, V] -> [B, V]."""
-    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    chances = ordered.softmax(-1)
-    before = chances.cumsum(-1) - chances
-    drop = before >= top_p
-    drop[..., 0] = False
-    return logits.masked_fill(torch.zeros_like(drop).scatter(-1, order, drop), float("-inf"))
+    def _penalised(self, scores: Tensor, history: History) -> Tensor:
+        if self.repetition_penalty == 1 or history is None:
+            return scores
+        rows = history if isinstance(history, list) else history.tolist()
+        scores = scores.clone()
+        for row, tokens in zip(scores, rows, strict=True):
+            seen = row.new_tensor(sorted({t for t in tokens if 0 <= t < len(row)})).long()
+            score = row[seen]
+            penalty = self.repetition_penalty
+            row[seen] = score.where(score < 0, score / penalty).where(score >= 0, score * penalty)
+        return scores
 
 
 def _exact(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+    return logits.float() if logits.element_size() < 4 else logits
 
 
-def _within(name: str, value: float | None, least: float, most: float) -> None:
-    if value is not None and not least <= value <= most:
-        top = "or more" if most == float("inf") else f"to {most:g}"
-        raise UserError(f"sampler.{name}={value}: expected a number from {least:g} {top}.")
+def _check(
+    name: str,
+    value: object,
+    expected: str,
+    *,
+    least: float = 0,
+    most: float = math.inf,
+    optional: bool = False,
+) -> None:
+    """Whether an option is a finite number within its range; whole where the range begins at 1."""
+    if value is None and optional:
+        return
+    kinds = (int,) if least == 1 else (int, float)
+    if (
+        isinstance(value, kinds)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and least <= value <= most
+    ):
+        return
+    or_null = ", or null to leave it out" if optional else ""
+    raise UserError(f"sampler.{name}: expected {expected}{or_null}, got {value!r}.")
