@@ -1,0 +1,118 @@
+"""`gptkit train`: compose, check, and train a run to its end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from gptkit.cli.arguments import split_flags, take_key
+from gptkit.errors import RunError, UserError
+
+SUMMARY = "compose a GPT and train it; or go on with a run"
+USAGE = """\
+gptkit train [key=value ...] [-q] [--dry-run] [--config-dir DIR]
+gptkit train resume=latest [trainer.max_steps=4000]
+
+  gptkit train                                      a small GPT on carried text, about a minute
+  gptkit train position=rotary model.n_heads=8      swap a part, set a value
+  gptkit train model=gpt2 tokenizer=gpt2 data=text data.path=my.txt
+  gptkit train trainer=fsdp devices=2               several devices: auto, ddp or fsdp
+  gptkit train config=my.yaml                       choices from a file
+
+  -q               show notices alone
+  --dry-run        compose and check, and print the config
+  --config-dir     a folder with more YAML, laid out as conf/; ./conf is found by itself
+"""
+
+
+def run(args: list[str]) -> int:
+    """Train; returns the exit code.
+
+    Raises:
+        UserError: the words do not make a config, or the run cannot go on with them.
+    """
+    flags, words = split_flags(args, ["-q", "--quiet", "--dry-run", "--json"], ["--config-dir"])
+    resume, words = take_key(words, "resume")
+    if resume is not None:
+        return go_on(resume, words)
+    from gptkit.compose import compose, expand
+
+    config = compose(words, config_dir=flags.get("--config-dir"))
+    if "--dry-run" in flags:
+        from gptkit.cli.config import show_config
+
+        show_config(config, as_json="--json" in flags)
+        return 0
+    from gptkit import run as runs
+    from gptkit.train.launch import launch, shared
+
+    full = expand(words, flags.get("--config-dir"))
+    quiet(flags)
+    return launch(shared(lambda: runs.create(config, full)))
+
+
+def quiet(flags: dict[str, str]) -> None:
+    """Have the progress bar of this process, and of those it starts, show notices alone."""
+    import os
+
+    if "-q" in flags or "--quiet" in flags:
+        os.environ["GPTKIT_QUIET"] = "1"
+
+
+def go_on(spec: str, words: list[str]) -> int:
+    """Go on with a run from its newest checkpoint; keys of the trainer and loggers may change.
+
+    Raises:
+        RunError: there is no such run, it is finished, or a word would change what was trained.
+    """
+    from gptkit import run as runs
+    from gptkit import schema
+    from gptkit.train.launch import launch, shared
+
+    root, words = take_key(words, "run_root")
+    found = runs.find(spec, root or "runs")
+    before = found.config()
+    after = changed(before, words)
+    if not words and (found.result() or {}).get("status") == "finished":
+        raise RunError(
+            f"{found.path} is finished: it took all {before['trainer']['max_steps']} steps. "
+            f"To train longer, add trainer.max_steps={2 * before['trainer']['max_steps']}."
+        )
+
+    def take_up() -> Any:
+        if after != before:
+            found.write_json(runs.CONFIG, schema.check(after))
+        return found
+
+    print(f"Going on with {found.path}", file=sys.stderr)
+    return launch(shared(take_up))
+
+
+def changed(config: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """A run's config with some keys changed.
+
+    Raises:
+        UserError: a key is one that decides what is learned.
+    """
+    import copy
+
+    from gptkit.compose import read_words
+
+    result = copy.deepcopy(config)
+    read = read_words(words)
+    if read.problems:
+        from gptkit.errors import ConfigError
+
+        raise ConfigError(read.problems)
+    free = ("trainer", "logger", "callback", "devices", "nodes", "accelerator", "name")
+    for word in read.groups:
+        raise UserError(f"{word}: a run that goes on keeps its parts. Start a new run to change them.")
+    for key, value in read.values:
+        top, *below = key.split(".")
+        if top not in free:
+            raise UserError(f"{key}: a run that goes on keeps what it learns from. Only {', '.join(free)} may change.")
+        node = result
+        for part in [top, *below][:-1]:
+            node = node.setdefault(part, {})
+        node[[top, *below][-1]] = value
+    return result
