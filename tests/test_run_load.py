@@ -11,6 +11,7 @@ from typing import Any
 
 import faults
 import pytest
+import runs
 import torch
 
 import gptkit
@@ -250,3 +251,17 @@ def test_build_reports_every_problem_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         gptkit.build({"model": {**MODEL, "position": "rotory", "d_modle": 3}, "sead": 1})
     assert len(error.value.problems) == 3
+
+
+def test_a_trained_run_loads_with_its_tokenizer(tmp_path: Path) -> None:
+    run = runs.trained(tmp_path, trainer__max_steps=3)
+    assert run.status == "finished"
+    loaded = gptkit.load("latest", root=tmp_path / "runs")
+    held = run.checkpoints.load().tensors["model"]
+    assert all(torch.equal(tensor, held[name]) for name, tensor in loaded.state_dict().items())
+    assert loaded.tokenizer is not None
+    assert loaded.tokenizer.decode(loaded.tokenizer.encode("the queen")) == "the queen"
+    assert loaded.config is not None
+    assert loaded.config["model"]["d_model"] == loaded.shape.d_model
+    exported = gptkit.load(gptkit.save(loaded, tmp_path / "exported"))
+    assert alike(loaded, exported)

@@ -17,7 +17,7 @@ from gptkit.train import manifest
 from gptkit.train.store import CheckpointStore
 
 FILES = ("manifest.json", "model.safetensors", "optimizer.safetensors", "state.json")
-TRIALS = 40
+TRIALS = 12
 
 
 def flip_a_bit(path: Path, draw: random.Random) -> None:
@@ -74,8 +74,23 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_damage_is_found_and_stepped_over(
     good: Path, tmp_path: Path, kind: Callable[[Path, random.Random], None], name: str
 ) -> None:
+    damage(good, tmp_path, kind, name, 3 if kind in (delete, put_the_last_one_in_its_place) else TRIALS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_damage_a_thousand_times(
+    good: Path, tmp_path: Path, kind: Callable[[Path, random.Random], None]
+) -> None:
+    for name in FILES:
+        damage(good, tmp_path, kind, name, 250)
+
+
+def damage(
+    good: Path, tmp_path: Path, kind: Callable[[Path, random.Random], None], name: str, trials: int
+) -> None:
+    """Damage the newest checkpoint again and again; each time the one before must be loaded."""
     draw = random.Random(f"{kind.__name__} {name}")
-    trials = 3 if kind in (delete, put_the_last_one_in_its_place) else TRIALS
     for _ in range(trials):
         folder = tmp_path / "c"
         shutil.rmtree(folder, ignore_errors=True)
