@@ -34,7 +34,7 @@ def run(args: list[str]) -> int:
     flags, words = split_flags(args, ["-q", "--quiet", "--dry-run", "--json"], ["--config-dir"])
     resume, words = take_key(words, "resume")
     if resume is not None:
-        return go_on(resume, words)
+        return go_on(resume, words, quiet="-q" in flags or "--quiet" in flags)
     from gptkit.compose import compose, expand
 
     config = compose(words, config_dir=flags.get("--config-dir"))
@@ -47,19 +47,23 @@ def run(args: list[str]) -> int:
     from gptkit.train.launch import launch, shared
 
     full = expand(words, flags.get("--config-dir"))
-    quiet(flags)
-    return launch(shared(lambda: runs.create(config, full)))
+    made = shared(lambda: runs.create(config, full))
+    return finish(made, launch(made), quiet="-q" in flags or "--quiet" in flags)
 
 
-def quiet(flags: dict[str, str]) -> None:
-    """Have the progress bar of this process, and of those it starts, show notices alone."""
-    import os
+def finish(run: Any, code: int, *, quiet: bool = False) -> int:
+    """Show what came of a run, once, in the first process; returns its exit code."""
+    from gptkit.train.world import World
 
-    if "-q" in flags or "--quiet" in flags:
-        os.environ["GPTKIT_QUIET"] = "1"
+    if code == 0 and World.of().is_first and not quiet:
+        from gptkit.train.sample import last_sample
+        from gptkit.train.summary import summary
+
+        summary(run.result() or {}, last_sample(run.path), run.path)
+    return code
 
 
-def go_on(spec: str, words: list[str]) -> int:
+def go_on(spec: str, words: list[str], *, quiet: bool = False) -> int:
     """Go on with a run from its newest checkpoint; keys of the trainer and loggers may change.
 
     Raises:
@@ -85,7 +89,8 @@ def go_on(spec: str, words: list[str]) -> int:
         return found
 
     print(f"Going on with {found.path}", file=sys.stderr)
-    return launch(shared(take_up))
+    made = shared(take_up)
+    return finish(made, launch(made), quiet=quiet)
 
 
 def changed(config: dict[str, Any], words: list[str]) -> dict[str, Any]:
