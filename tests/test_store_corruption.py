@@ -6,9 +6,10 @@ import errno
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import faults
 import pytest
 import torch
 
@@ -18,6 +19,12 @@ from gptkit.train.store import CheckpointStore
 
 FILES = ("manifest.json", "model.safetensors", "optimizer.safetensors", "state.json")
 TRIALS = 12
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with faults.quick_folder() as folder:
+        yield folder
 
 
 def flip_a_bit(path: Path, draw: random.Random) -> None:

@@ -22,6 +22,12 @@ from gptkit.train.store import CheckpointStore
 Groups = dict[str, dict[str, torch.Tensor]]
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    with faults.quick_folder() as folder:
+        yield folder
+
+
 def groups(step: int, attempt: int = 0) -> Groups:
     return {
         "model": {"w": torch.full((6,), step + attempt / 10)},
