@@ -266,6 +266,20 @@ def test_a_validation_that_a_signal_cuts_short_is_made_up_for(
     assert steps == sorted(set(steps))
 
 
+def test_ctrl_c_before_the_first_step_is_no_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gptkit.train import launch as launch_module
+    from gptkit.train.job import Job
+
+    def interrupted(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Job, "make_model", interrupted)
+    run = make(folder)
+    assert launch_module.launch(run) == 130
+    assert run.status == "stopped"
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
 def test_a_run_that_has_had_enough_ends_as_a_finished_one(folder: Path) -> None:
     run = trained(folder, callback={"time_limit": {"minutes": 0.0}}, trainer__max_steps=1000)
     result = run.result()
@@ -286,9 +300,28 @@ def test_two_models_that_differ_in_one_part_start_equal_elsewhere_and_read_the_s
         from gptkit.train.job import Job
         from gptkit.train.world import World
 
-        job = Job.of(run, prepare(run.config()), World(), lambda: 0)
+        job = Job.of(run, run.config(), prepare(run.config()), World(), lambda: 0)
         seen[position] = [job.make_batches(0).at(step).tokens for step in range(5)]
     shared = first["learned"].keys() & first["sinusoidal"].keys()
     assert len(shared) > 10
     assert all(torch.equal(first["learned"][name], first["sinusoidal"][name]) for name in shared)
     assert all(torch.equal(a, b) for a, b in zip(seen["learned"], seen["sinusoidal"], strict=True))
+
+
+def test_a_config_written_by_hand_may_leave_things_out(tmp_path: Path) -> None:
+    from gptkit import run as run_directory
+
+    path = text(tmp_path)
+    config = {
+        "model": {"context_length": 8, "d_model": 8, "n_layers": 1, "n_heads": 2},
+        "data": {"name": "text", "path": str(path)},
+        "tokenizer": {"name": "byte"},
+        "trainer": {"max_steps": 2, "sample_tokens": 3},
+        "accelerator": "cpu",
+    }
+    run = run_directory.create(config, root=tmp_path)
+    result = fit(run)
+    assert result["status"] == "finished"
+    assert result["seed"] == 1337
+    assert "curve.svg" in {entry.name for entry in run.path.iterdir()}
+    assert (run.path / "samples.txt").read_text("utf-8").startswith("=== step 2 ===\n")

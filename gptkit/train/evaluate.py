@@ -85,7 +85,7 @@ class Evaluator:
             for inputs, targets in self._batches():
                 counted = int((targets != IGNORED).sum())
                 total, _ = objective.loss(model, documents.batch(inputs.to(device), targets.to(device)))
-                nats += total.double().cpu() if counted else 0.0
+                nats += total.cpu().double() if counted else 0.0
                 count += counted
                 if self.agreement.vote().signal:
                     return None

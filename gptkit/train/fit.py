@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 from gptkit.errors import GptkitError, RunError
 from gptkit.train import strategies
+from gptkit.train.defaults import completed
 from gptkit.train.quick_import import import_lightning
 from gptkit.train.signals import StopSignals
 from gptkit.train.world import World
@@ -35,7 +37,7 @@ def fit(run: Run) -> dict[str, Any]:
         NonFiniteError: the loss or the gradient was no number; the weights before it were saved.
     """
     world = World.of()
-    config = run.config()
+    config = completed(run.config())
     if world.size == 1 and strategies.processes(config) > 1:
         raise RunError("This run asks for several devices; start it with gptkit.train.launch.launch(run).")
     strategies.check(config, world)
@@ -47,7 +49,7 @@ def fit(run: Run) -> dict[str, Any]:
     from gptkit.train.reporter import Reporter
 
     signals = StopSignals()
-    job = Job.of(run, prepare(config), world, lambda: signals.received)
+    job = Job.of(run, config, prepare(config), world, lambda: signals.received)
     if world.is_first:
         with run.checkpoints.exclusive():
             (run.path / RESULT).unlink(missing_ok=True)  # that of an earlier part of the run
@@ -89,13 +91,19 @@ def _train(job: Job, signals: StopSignals, reporter: Reporter | None) -> dict[st
         end_of_text=job.dataset.tokenizer.end_of_text,
     )
     session = Session(job, signals, reporter)
+    trainer = strategies.make_trainer(job.config, job.world, [session])
     with signals.unchanged():
-        strategies.make_trainer(job.config, job.world, [session]).fit(module)
+        try:
+            trainer.fit(module)
+        except SystemExit:  # what Lightning makes of a Ctrl-C before the first step
+            raise KeyboardInterrupt from None
     if session.stopped_by:
         return {"status": "stopped", "signal": session.stopped_by}
     return {"status": "finished"}
 
 
 def _failed(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, KeyboardInterrupt):
+        return {"status": "stopped", "signal": int(signal.SIGINT)}
     told = str(error) if isinstance(error, GptkitError) else f"{type(error).__name__}: {error}"
     return {"status": "failed", "error": told}

@@ -49,13 +49,26 @@ class Job:
     callbacks: list[Callback]
 
     @classmethod
-    def of(cls, run: Run, dataset: Dataset, world: World, signal: Callable[[], int]) -> Job:
+    def of(
+        cls,
+        run: Run,
+        config: Mapping[str, Any],
+        dataset: Dataset,
+        world: World,
+        signal: Callable[[], int],
+    ) -> Job:
         """The job of this process.
+
+        Args:
+            run: where it is kept.
+            config: the run's, completed.
+            dataset: what `prepare` made of it.
+            world: the processes.
+            signal: gives the signal that this process received, or 0.
 
         Raises:
             ConfigError: the batch cannot be shared, or a callback refuses its options.
         """
-        config = run.config()
         duplicates = config["trainer"]["tensor_parallel"]
         share = Share.of(
             config["data"]["batch_size"],
@@ -64,7 +77,7 @@ class Job:
             world.size // duplicates,
         )
         callbacks = [
-            registry.load("callback", name)(**options) for name, options in config.get("callback", {}).items()
+            registry.load("callback", name)(**options) for name, options in config["callback"].items()
         ]
         return cls(run, config, dataset, world, Agreement(signal, duplicates), share, callbacks)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptkit.errors import GptkitError, RunError, UserError
 from gptkit.train import strategies
+from gptkit.train.defaults import completed
 from gptkit.train.world import World
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def launch(run: Run) -> int:
         ConfigError: the devices that are asked for are not there.
         GptkitError: training failed; `WorkerError` where it was in another process.
     """
-    config = run.config()
+    config = completed(run.config())
     if World.of().size > 1:
         return _here(run)
     if config["nodes"] > 1:
@@ -155,7 +156,7 @@ class _Fleet:
     def _environment(self) -> dict[str, str]:
         given = dict(os.environ)
         given[DESK] = str(self.desk)
-        threads = self.run.config()["trainer"]["threads"] or strategies.share_of_cores(self.count)
+        threads = completed(self.run.config())["trainer"]["threads"] or strategies.share_of_cores(self.count)
         given.setdefault("OMP_NUM_THREADS", str(threads))
         return given
 

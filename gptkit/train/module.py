@@ -95,7 +95,7 @@ class TrainingModule(pl.LightningModule):
         expected = batch.targets.numel() * self.share.devices
         total, count = self._gradients(batch, expected)
         grads = gradients(p for group in optimizer.param_groups for p in group["params"])
-        measured = torch.stack([total.double(), count.double(), global_norm(grads).double()]).tolist()
+        measured = torch.stack([_wide(total), _wide(count), _wide(global_norm(grads))]).tolist()
         ballot = self.agreement.vote(loss=measured[0], targets=measured[1], gradient_norm=measured[2])
         correction = expected / ballot.targets if ballot.targets else math.inf
         loss, norm = ballot.loss / max(1.0, ballot.targets), measured[2] * correction
@@ -131,7 +131,7 @@ class TrainingModule(pl.LightningModule):
             counts.append(count)
         if last == 0:
             return totals[0], counts[0]
-        return torch.stack(totals).double().sum(), torch.stack(counts).sum()
+        return _wide(torch.stack(totals)).sum(), torch.stack(counts).sum()
 
     def _sync(self, now: bool) -> AbstractContextManager[Any]:
         """DDP sums gradients over devices with the last micro-batch only."""
@@ -148,6 +148,11 @@ class TrainingModule(pl.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         return optimizer.param_groups[0]["lr"]
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """In float64, where the device has it."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
 def _advice(step: int, loss: float, norm: float) -> str:

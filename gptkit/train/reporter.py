@@ -38,7 +38,7 @@ class Reporter:
         self.job = job
         self.folder: Path = job.run.path
         self._progress: Progress | None = None
-        self._loggers = build_loggers(job.config.get("logger", {}), self.notice)
+        self._loggers = build_loggers(job.config["logger"], self.notice)
         self._metrics: MetricsLog | None = None
         self._last: dict[str, Any] = {}
         self._best = math.inf

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from gptkit import files
 
 _HEADING = "=== step "
 
 
-def sample_text(model: nn.Module, tokenizer: Any, config: Mapping[str, Any]) -> str:
+def sample_text(model: Any, tokenizer: Any, config: Mapping[str, Any]) -> str:
     """Continue the config's sample prompt with its sampler; the same weights give the same text.
 
     Where none can be drawn, such as from a prompt that the tokenizer cannot spell, the answer says why:
@@ -59,3 +58,13 @@ def rewind_samples(path: Path, step: int) -> None:
             break
         kept.append(line)
     files.write_bytes(path, "".join(kept).encode("utf-8"))
+
+
+def last_sample(folder: Path) -> str:
+    """The newest sample of a run; empty if it drew none."""
+    try:
+        text = (folder / "samples.txt").read_text("utf-8")
+    except OSError:
+        return ""
+    newest = text.rpartition(_HEADING)[2]
+    return newest.partition(" ===\n")[2].rstrip("\n")
