@@ -30,10 +30,7 @@ def run(args: list[str]) -> int:
     if len(words) > 2:
         raise UserError("gptkit components takes a slot and a name at most.")
     slot = slot_named(words[0]) if words else None
-    if len(words) == 2 and slot:
-        chosen = [registry.find(slot, words[1])]
-    else:
-        chosen = registry.components(slot)
+    chosen = [registry.find(slot, words[1])] if slot and len(words) == 2 else registry.components(slot)
     if "--json" in flags:
         print(json.dumps([described(component) for component in chosen], indent=2))
     elif len(words) == 2:
@@ -56,7 +53,9 @@ def slot_named(word: str) -> str:
     if len(matches) == 1:
         return matches[0]
     known = [*registry.SLOTS, *(name.rsplit(".", 1)[-1] for name in registry.SLOTS)]
-    raise UserError(f"There is no slot {word!r}. {did_you_mean(plain, known) or 'Slots: ' + ', '.join(registry.SLOTS)}")
+    raise UserError(
+        f"There is no slot {word!r}. {did_you_mean(plain, known) or 'Slots: ' + ', '.join(registry.SLOTS)}"
+    )
 
 
 def described(component: Component) -> dict[str, Any]:
@@ -72,9 +71,15 @@ def described(component: Component) -> dict[str, Any]:
     except GptkitError as error:
         return {**found, "error": str(error)}
     options = [
-        {"name": o.name, "type": o.annotation, "required": o.required, "default": None if o.required else o.default, "help": o.help}
-        for o in declared.options
-    ]  # fmt: skip
+        {
+            "name": option.name,
+            "type": option.annotation,
+            "required": option.required,
+            "default": None if option.required else option.default,
+            "help": option.help,
+        }
+        for option in declared.options
+    ]
     return {**found, "summary": declared.summary, "options": options}
 
 
@@ -104,7 +109,9 @@ def show_all(components: list[Component], *, options: bool) -> None:
         told = described(component)
         lines = escape(told.get("summary") or told.get("error", ""))
         if options:
-            lines += "".join(f"\n[cyan]{o['name']}[/] [dim]{escape(_default(o))}[/]" for o in told.get("options", []))
+            lines += "".join(
+                f"\n[cyan]{o['name']}[/] [dim]{escape(_default(o))}[/]" for o in told.get("options", [])
+            )
         table.add_row(f"  {component.name}", lines, origin_of(component))
     console.print(table)
     if not options:
@@ -131,4 +138,6 @@ def show_one(component: Component) -> None:
         console.print(f"  [cyan]{option['name']}[/]: {escape(_default(option))}")
         console.print(f"      {escape(option['help'])}")
     group = registry.SLOTS[component.slot].group
-    console.print(f"\nChoose it with [bold]{group}={component.name}[/]. Source: [dim]{escape(str(declared.path))}[/]")
+    console.print(
+        f"\nChoose it with [bold]{group}={component.name}[/]. Source: [dim]{escape(str(declared.path))}[/]"
+    )

@@ -27,10 +27,9 @@ def run(args: list[str]) -> int:
             origin = component.origin
             if origin.kind == "core":
                 continue
-            entry = plugins.setdefault(
-                (origin.package, str(origin.location)),
-                {"name": origin.package, "version": origin.version, "kind": origin.kind, "location": str(origin.location), "parts": []},
-            )  # fmt: skip
+            place = str(origin.location)
+            fresh = {"name": origin.package, "version": origin.version, "kind": origin.kind, "location": place}
+            entry = plugins.setdefault((origin.package, place), {**fresh, "parts": []})
             entry["parts"].append(f"{component.slot}={component.name}")
     for name, folder in found.conf_dirs:
         for (package, _), entry in plugins.items():
@@ -49,7 +48,9 @@ def _show(plugins: list[dict[str, Any]], broken: dict[str, str]) -> None:
 
     console = Console(highlight=False)
     for plugin in plugins:
-        console.print(f"[bold]{escape(plugin['name'])}[/] {plugin['version']}  [dim]{escape(plugin['location'])}[/]")
+        console.print(
+            f"[bold]{escape(plugin['name'])}[/] {plugin['version']}  [dim]{escape(plugin['location'])}[/]"
+        )
         console.print(f"  {', '.join(plugin['parts'])}")
     if not plugins:
         console.print("No plugins. gptkit new plugin NAME slot=model.position writes one.")

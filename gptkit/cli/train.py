@@ -115,7 +115,9 @@ def changed(config: dict[str, Any], words: list[str]) -> dict[str, Any]:
     for key, value in read.values:
         top, *below = key.split(".")
         if top not in free:
-            raise UserError(f"{key}: a run that goes on keeps what it learns from. Only {', '.join(free)} may change.")
+            raise UserError(
+                f"{key}: a run that goes on keeps what it learns from. Only {', '.join(free)} may change."
+            )
         node = result
         for part in [top, *below][:-1]:
             node = node.setdefault(part, {})
