@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gptkit.errors import DataError
+
 IGNORED = -100
 _TABLE = 1 << 20  # permutations up to this size are kept whole: 8 MiB
 
@@ -22,21 +24,27 @@ class BatchOrder:
     """The first tokens of the examples of each step.
 
     In an epoch each window is read exactly once. Windows begin at an offset that changes with the
-    epoch, so that their borders move: up to `context_length` tokens before the first and after the last
-    window are left out, others each time. A batch may end one epoch and begin the next.
+    epoch, so that their borders move: an epoch leaves out fewer than `2 * context_length` tokens, some
+    before its first window and the rest after its last, and over the epochs every token but the very
+    first, which nothing precedes, is a target. A batch may end one epoch and begin the next.
 
     Args:
         n_tokens: length of the training split.
         context_length: tokens in an example; its targets reach one further.
         batch_size: examples of a step, over all devices.
         seed: decides the order.
+
+    Raises:
+        DataError: the split does not hold one example and its next token.
     """
 
     def __init__(self, n_tokens: int, context_length: int, batch_size: int, seed: int) -> None:
         self.context_length, self.batch_size, self.seed = context_length, batch_size, seed
         spare = n_tokens - 1
-        self.windows = max(1, (spare - context_length + 1) // context_length) if spare >= context_length else 0
-        self.slack = max(0, spare - self.windows * context_length)
+        if spare < context_length:
+            raise DataError(f"{n_tokens} tokens hold no example of {context_length} and its next token.")
+        self.windows = max(1, (spare - context_length + 1) // context_length)
+        self.slack = spare - self.windows * context_length
         self._epochs: dict[int, tuple[Permutation, int]] = {}
 
     def starts(self, step: int) -> np.ndarray:

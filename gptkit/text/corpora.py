@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import gzip
 import hashlib
@@ -14,7 +15,14 @@ from gptkit.errors import DataError, did_you_mean
 from gptkit.registry import register
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
-_KINDS = {".txt": "text", ".md": "text", ".text": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+_KINDS = {
+    ".txt": "text",
+    ".md": "text",
+    ".text": "text",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
 
 
 class Corpus(ABC):
@@ -109,7 +117,10 @@ def find_files(path: str | list[str]) -> list[Path]:
 
 
 def _expand(entry: str) -> list[Path]:
-    place = Path(entry).expanduser()
+    try:
+        place = Path(entry).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"data.path={entry}: {error}") from None
     if place.is_dir():
         files = sorted(p for p in place.rglob("*") if p.is_file() and p.suffix.lower() in _KINDS)
         if not files:
@@ -117,13 +128,17 @@ def _expand(entry: str) -> list[Path]:
         return files
     if place.is_file():
         if place.suffix.lower() not in _KINDS:
-            raise DataError(f"data.path={entry}: files of kind {place.suffix!r} are not read; {', '.join(_KINDS)} are.")
+            raise DataError(
+                f"data.path={entry}: files of kind {place.suffix!r} are not read; {', '.join(_KINDS)} are."
+            )
         return [place]
     matches = [Path(p) for p in sorted(glob.glob(str(place), recursive=True))]
     files = [p for p in matches if p.is_file() and p.suffix.lower() in _KINDS]
     if not files:
         here = [p.name for p in place.parent.iterdir()] if place.parent.is_dir() else []
-        hint = did_you_mean(place.name, here) if here else f"There is no folder {place.parent}."
+        hint = (
+            did_you_mean(place.name, here) if place.parent.is_dir() else f"There is no folder {place.parent}."
+        )
         raise DataError(f"data.path={entry}: there is no such file. {hint}".rstrip())
     return files
 
@@ -152,8 +167,10 @@ def decode(data: bytes, where: str, offset: int = 0) -> str:
     Raises:
         DataError: they are not UTF-8; says the file and the byte.
     """
+    if offset == 0 and data.startswith(codecs.BOM_UTF8):
+        data, offset = data[3:], 3
     try:
-        return data.decode("utf-8-sig" if offset == 0 else "utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{where}: byte {offset + error.start} (0x{data[error.start]:02x}) is not UTF-8: {error.reason}. "
@@ -171,7 +188,7 @@ def _json_lines(file: Path, field: str) -> Iterator[str]:
                 continue
             try:
                 row = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{file}, line {number}: not valid JSON: {error}.") from None
             if not isinstance(row, dict) or field not in row:
                 names = list(row) if isinstance(row, dict) else []
@@ -196,8 +213,11 @@ def _parquet(file: Path, field: str) -> Iterator[str]:
     if field not in names:
         hint = did_you_mean(field, names) or f"It has: {', '.join(names)}."
         raise DataError(f"{file}: no column {field!r}. {hint} Set data.field.")
-    for rows in table.iter_batches(columns=[field]):
-        for value in rows.column(0).to_pylist():
-            if not isinstance(value, str):
-                raise DataError(f"{file}: column {field!r} holds {type(value).__name__}, not text.")
-            yield value
+    try:
+        for rows in table.iter_batches(columns=[field]):
+            for value in rows.column(0).to_pylist():
+                if not isinstance(value, str):
+                    raise DataError(f"{file}: column {field!r} holds {type(value).__name__}, not text.")
+                yield value
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{file}: the Parquet file is damaged: {error}.") from None

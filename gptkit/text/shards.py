@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
+import inspect
 import json
 import os
+import re
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,7 +29,7 @@ from gptkit import registry
 from gptkit.errors import DataError
 from gptkit.schema import part_options
 from gptkit.text.corpora import Corpus
-from gptkit.text.tokenizers import build_tokenizer
+from gptkit.text.tokenizers import build_tokenizer, load_tokenizer
 from gptkit.text.tokenizers.base import Tokenizer
 
 try:
@@ -35,6 +39,9 @@ except ImportError:  # Windows
 
 _FORMAT = 2
 _BLOCK = 1 << 20  # characters encoded at once
+_BORDER = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=[^\s/])")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,14 +73,55 @@ def prepare(config: Mapping[str, Any]) -> Dataset:
         DataError: the corpus is empty, or shorter than the model's context.
     """
     corpus: Corpus = registry.load("data", config["data"]["name"])(**part_options("data", config["data"]))
-    tokenizer = build_tokenizer(config["tokenizer"], corpus)
+    content = corpus.fingerprint()
+    tokenizer = _tokenizer(config["tokenizer"], corpus, content)
     fraction = config["data"].get("val_fraction", 0.1)
-    told = json.dumps([_FORMAT, corpus.fingerprint(), tokenizer.fingerprint(), fraction])
-    key = hashlib.sha256(told.encode()).hexdigest()
-    arrays = _cached(key, lambda folder: _write(folder, corpus, tokenizer, fraction))
-    dataset = Dataset(tokenizer, arrays["train"], arrays["val"], int(arrays["val_bytes"][0]), key)
+    told = [_FORMAT, content, tokenizer.fingerprint(), fraction]
+    key = _sum([*told, _source(tokenizer), _source(corpus)])
+    arrays = _cached("tokens", key, _read, lambda folder: _write(folder, corpus, tokenizer, fraction))
+    dataset = Dataset(tokenizer, arrays["train"], arrays["val"], int(arrays["val_bytes"][0]), _sum(told))
     _check(dataset, config.get("model", {}).get("context_length", 1), config["data"]["name"])
     return dataset
+
+
+def _tokenizer(node: Mapping[str, Any], corpus: Corpus, content: str) -> Tokenizer:
+    """The tokenizer of a config; one that is made from the corpus is made once and kept."""
+    bare: Tokenizer = registry.load("tokenizer", node["name"])(**part_options("tokenizer", node))
+    if not bare.needs_corpus:
+        return bare
+    key = _sum(
+        [_FORMAT, content, bare.fingerprint(), _source(bare), sys.version_info[:2], _trainer_version()]
+    )
+    return _cached(
+        "tokenizers", key, _read_tokenizer, lambda folder: build_tokenizer(node, corpus).save(folder)
+    )
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer | None:
+    try:
+        return load_tokenizer(folder)
+    except DataError:
+        return None
+
+
+def _trainer_version() -> str:
+    """What may find other merges in the same text."""
+    try:
+        return importlib.metadata.version("tokenizers")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _source(part: object) -> str:
+    """A digest of the file that a part is written in: one that is edited does not meet its old arrays."""
+    try:
+        return hashlib.sha256(Path(inspect.getsourcefile(type(part)) or "").read_bytes()).hexdigest()
+    except (OSError, TypeError):  # written in a notebook
+        return ""
+
+
+def _sum(told: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _check(dataset: Dataset, context_length: int, name: str) -> None:
@@ -102,6 +150,7 @@ def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, fraction: float) 
     first = np.fromfile(folder / "val.bin", dtype=np.uint32, count=1)
     unscored = len(tokenizer.token_bytes(int(first[0]))) if len(first) else 0
     np.asarray([n_bytes - unscored], dtype=np.int64).tofile(folder / "val_bytes.bin")
+    _seal(folder)
 
 
 def _before(documents: Iterable[str], cut: int | None) -> Iterator[str]:
@@ -154,14 +203,20 @@ def _separator(tokenizer: Tokenizer) -> tuple[np.ndarray, int]:
 
 
 def _blocks(document: str) -> Iterator[str]:
-    """A long document in pieces, cut before a line feed that a letter follows, where there is one."""
+    """A long document in pieces that are encoded each by itself, with the tokens of the whole.
+
+    It is cut before a lone space between two words, or after a lone line feed: no way of cutting text
+    into words joins those. Only where a whole block has neither is it cut anywhere.
+    """
     start = 0
     while len(document) - start > _BLOCK:
         end = start + _BLOCK
-        cut = document.rfind("\n", start + 1, end)
-        while cut > start and document[cut - 1].isspace():  # never inside a run of white space
-            cut -= 1
-        end = cut if cut > start else end
+        for reach in (1 << 10, _BLOCK):
+            near = max(start + 1, end - reach)
+            cuts = [found.start() for found in _BORDER.finditer(document, near, end + 1)]
+            if cuts:
+                end = cuts[-1]
+                break
         yield document[start:end]
         start = end
     yield document[start:]
@@ -192,24 +247,25 @@ class _Progress:
             self.bar.stop()
 
 
-def _cached(key: str, write: Any) -> dict[str, np.ndarray]:
-    """The arrays under a key: read if they are whole, else written by the first who asks."""
-    root = Path(os.environ.get("GPTKIT_CACHE") or Path.home() / ".cache" / "gptkit") / "tokens"
+def _cached(kind: str, key: str, read: Callable[[Path], T | None], write: Callable[[Path], None]) -> T:
+    """What is kept under a key: read if it is whole, else written by the first who asks."""
+    root = Path(os.environ.get("GPTKIT_CACHE") or Path.home() / ".cache" / "gptkit") / kind
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _lock(root / f"{key}.lock"):
-            found = _read(root / key)
+            found = read(root / key)
             if found is not None:
                 return found
+            for left in root.glob(f".{key[:12]}-*"):  # by one that was killed: the lock is ours now
+                shutil.rmtree(left, ignore_errors=True)
             draft = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=root))
             try:
                 write(draft)
-                _seal(draft)
                 shutil.rmtree(root / key, ignore_errors=True)
                 draft.rename(root / key)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-            found = _read(root / key)
+            found = read(root / key)
     except OSError as error:
         raise DataError(
             f"The token cache {root} cannot be used: {error.strerror or error}. "
@@ -224,7 +280,9 @@ _TYPES = {"train": np.uint32, "val": np.uint32, "val_bytes": np.int64}
 
 def _seal(folder: Path) -> None:
     """Note each file's size and digest, last."""
-    sums = {name: [(folder / f"{name}.bin").stat().st_size, _digest(folder / f"{name}.bin")] for name in _TYPES}
+    sums = {
+        name: [(folder / f"{name}.bin").stat().st_size, _digest(folder / f"{name}.bin")] for name in _TYPES
+    }
     (folder / "sums.json").write_text(json.dumps(sums), "utf-8")
 
 

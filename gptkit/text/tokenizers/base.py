@@ -47,7 +47,10 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def token_bytes(self, token: int) -> bytes:
-        """The UTF-8 bytes that a token stands for, perhaps a part of a character."""
+        """The UTF-8 bytes that a token stands for, perhaps a part of a character.
+
+        A number that no token has, such as one that pads the vocabulary, stands for nothing.
+        """
 
     def encode_batch(self, texts: Sequence[str], special: bool = False) -> list[list[int]]:
         """`encode` for several texts."""

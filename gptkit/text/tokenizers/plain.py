@@ -35,7 +35,7 @@ class ByteTokenizer(Tokenizer):
         return np.frombuffer(plain(text).encode("utf-8"), dtype=np.uint8)
 
     def token_bytes(self, token: int) -> bytes:
-        return bytes([token])
+        return bytes([token]) if 0 <= token < 256 else b""
 
 
 @register("tokenizer", "char")
@@ -81,7 +81,7 @@ class CharTokenizer(Tokenizer):
         return tokens
 
     def token_bytes(self, token: int) -> bytes:
-        return self._bytes[token]
+        return self._bytes[token] if 0 <= token < self.vocab_size else b""
 
     def state(self) -> dict[str, bytes]:
         return {VOCABULARY: json.dumps(self.characters).encode()}
@@ -135,7 +135,7 @@ class WordTokenizer(Tokenizer):
         return [self._numbers.get(piece, 0) for piece in self._pieces.findall(plain(text))]
 
     def token_bytes(self, token: int) -> bytes:
-        return self.words[token].encode("utf-8")
+        return self.words[token].encode("utf-8") if 0 <= token < self.vocab_size else b""
 
     def state(self) -> dict[str, bytes]:
         return {VOCABULARY: json.dumps(self.words[2:]).encode()}

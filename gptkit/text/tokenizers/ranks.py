@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import os
+import queue
 import re
-import socket
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gptkit import files
 from gptkit.errors import DataError, UserError
 from gptkit.registry import register
 from gptkit.text.tokenizers.base import Tokenizer, plain
@@ -28,7 +31,8 @@ RANKS = "ranks.tiktoken"
 LONGEST_RUN = 10_000
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
-_HOST = "openaipublic.blob.core.windows.net"
+_HOST = "https://openaipublic.blob.core.windows.net"
+_PATIENCE = 5.0  # seconds
 _RUNS = re.compile(r"\s+|\S+")
 
 
@@ -63,14 +67,14 @@ class _BytePairs(Tokenizer):
     def token_bytes(self, token: int) -> bytes:
         try:
             return self.encoding.decode_single_token_bytes(token)
-        except KeyError:
+        except (KeyError, OverflowError):
             return b""  # a number that pads the vocabulary, or a gap in it
 
     def decode_bytes(self, tokens: Iterable[int]) -> bytes:
         numbers = [int(token) for token in tokens]
         try:
             return self.encoding.decode_bytes(numbers)
-        except KeyError:
+        except (KeyError, OverflowError):
             return super().decode_bytes(numbers)
 
 
@@ -140,17 +144,19 @@ class _Published(_BytePairs):
     def encoding(self) -> tiktoken.Encoding:
         import tiktoken
 
-        if self._ranks is None:
-            self._ranks = published_ranks(self.name, self.sha256)
         shape = _SHAPES[self.name]
         special = {END_OF_TEXT: self.end_of_text or 0, **shape[1]}
         return tiktoken.Encoding(
-            self.name, pat_str=shape[0], mergeable_ranks=parse_ranks(self._ranks), special_tokens=special
+            self.name, pat_str=shape[0], mergeable_ranks=parse_ranks(self._table()), special_tokens=special
         )
 
+    def _table(self) -> bytes:
+        if self._ranks is None:
+            self._ranks = published_ranks(self.name, self.sha256)
+        return self._ranks
+
     def state(self) -> dict[str, bytes]:
-        assert self.encoding
-        return {RANKS: self._ranks or b""}
+        return {RANKS: self._table()}
 
     def set_state(self, state: dict[str, bytes]) -> None:
         if hashlib.sha256(state[RANKS]).hexdigest() != self.sha256:
@@ -164,7 +170,7 @@ def published_ranks(name: str, sha256: str) -> bytes:
     Raises:
         DataError: it is not cached and cannot be downloaded; says what to do.
     """
-    url = f"https://{_HOST}/encodings/{name}.tiktoken"
+    url = f"{_HOST}/encodings/{name}.tiktoken"
     for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         if variable in os.environ:
             cache = Path(os.environ[variable])
@@ -179,16 +185,46 @@ def published_ranks(name: str, sha256: str) -> bytes:
     except OSError:
         pass
     try:
-        socket.create_connection((_HOST, 443), timeout=5).close()
-        from tiktoken.load import read_file_cached
-
-        return read_file_cached(url, expected_hash=sha256)
+        return _download(url, sha256, cache / key)
     except Exception as error:
         raise DataError(
             f"tokenizer={name} needs its published table of ranks, which is not in tiktoken's cache ({cache}) and "
             f"cannot be downloaded ({type(error).__name__}). Put the file {name}.tiktoken there under the name {key} "
             "and set TIKTOKEN_CACHE_DIR to that folder, or choose tokenizer=gpt2, which needs no download."
         ) from None
+
+
+def _download(url: str, sha256: str, place: Path) -> bytes:
+    """Fetch a file into tiktoken's cache; gives up after five seconds in which nothing came.
+
+    Raises:
+        Exception: of any kind, when it cannot be had.
+    """
+    import urllib.request
+
+    received: queue.Queue[bytes | Exception] = queue.Queue()
+
+    def fetch() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=_PATIENCE) as stream:
+                while block := stream.read(1 << 16):
+                    received.put(block)
+            received.put(b"")
+        except Exception as error:
+            received.put(error)
+
+    threading.Thread(target=fetch, daemon=True).start()  # a name server that does not answer has no timeout
+    data = b""
+    while block := received.get(timeout=_PATIENCE):
+        if isinstance(block, Exception):
+            raise block
+        data += block
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError("what came is not the published table")
+    with contextlib.suppress(OSError):  # usable all the same where it cannot be kept
+        place.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(place, data)
+    return data
 
 
 _CONTRACTIONS = r"'(?i:[sdmt]|ll|ve|re)"
@@ -317,7 +353,7 @@ def train_ranks(texts: Iterable[str], size: int) -> dict[bytes, int]:
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=size, initial_alphabet=alphabet, special_tokens=[], show_progress=False
     )
-    model.train_from_iterator(texts, trainer)
+    model.train_from_iterator((piece for text in texts for piece in short_runs(text)), trainer)
     letters = _letters()
     ordered = sorted(model.get_vocab().items(), key=lambda entry: entry[1])
     merged = [bytes(letters[letter] for letter in token) for token, _ in ordered]
