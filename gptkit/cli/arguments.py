@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from gptkit.errors import UserError, did_you_mean
 
 
-def split_flags(args: Sequence[str], flags: Sequence[str], takes_value: Sequence[str] = ()) -> tuple[dict[str, str], list[str]]:
+def split_flags(
+    args: Sequence[str], flags: Sequence[str], takes_value: Sequence[str] = ()
+) -> tuple[dict[str, str], list[str]]:
     """The flags among the arguments, and the rest.
 
     Args:
@@ -34,7 +36,9 @@ def split_flags(args: Sequence[str], flags: Sequence[str], takes_value: Sequence
             found[word] = ""
         else:
             known = [*flags, *takes_value]
-            raise UserError(f"There is no flag {word!r}. {did_you_mean(word, known) or 'Flags: ' + ', '.join(known)}")
+            raise UserError(
+                f"There is no flag {word!r}. {did_you_mean(word, known) or 'Flags: ' + ', '.join(known)}"
+            )
     return found, rest
 
 

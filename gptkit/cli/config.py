@@ -46,7 +46,9 @@ def run(args: list[str]) -> int:
             raise UserError("gptkit config diff takes two: words in quotes, YAML files, or runs.")
         return difference(*(flat(read(word.split(), folder)) for word in words), as_json="--json" in flags)
     else:
-        raise UserError(f"gptkit config {action}: {did_you_mean(action, _ACTIONS) or 'one of ' + ', '.join(_ACTIONS)}")
+        raise UserError(
+            f"gptkit config {action}: {did_you_mean(action, _ACTIONS) or 'one of ' + ', '.join(_ACTIONS)}"
+        )
     return 0
 
 
@@ -94,7 +96,9 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def difference(one: dict[str, Any], other: dict[str, Any], *, as_json: bool = False) -> int:
     """Print the keys that differ; returns 0 whether any does or not."""
-    keys = [key for key in [*one, *(k for k in other if k not in one)] if one.get(key, "–") != other.get(key, "–")]
+    keys = [
+        key for key in [*one, *(k for k in other if k not in one)] if one.get(key, "–") != other.get(key, "–")
+    ]
     if as_json:
         print(json.dumps({key: [one.get(key), other.get(key)] for key in keys}))
         return 0

@@ -15,8 +15,24 @@ from gptkit.cli.arguments import split_flags
 
 SUMMARY = "check this machine: versions, devices, plugins, caches"
 USAGE = "gptkit doctor [--json]"
-_LEAST = {"torch": (2, 10), "lightning": (2, 6, 6), "hydra-core": (1, 3, 8), "omegaconf": (2, 3, 1), "tiktoken": (0, 12)}
-_NEEDED = ("torch", "lightning", "hydra-core", "omegaconf", "tiktoken", "wandb", "safetensors", "numpy", "rich")
+_LEAST = {
+    "torch": (2, 10),
+    "lightning": (2, 6, 6),
+    "hydra-core": (1, 3, 8),
+    "omegaconf": (2, 3, 1),
+    "tiktoken": (0, 12),
+}
+_NEEDED = (
+    "torch",
+    "lightning",
+    "hydra-core",
+    "omegaconf",
+    "tiktoken",
+    "wandb",
+    "safetensors",
+    "numpy",
+    "rich",
+)
 _EXTRA = {"tokenizers": "bpe", "pyarrow": "parquet", "tensorboard": "tensorboard"}
 Finding = tuple[str, bool | None, str]
 
@@ -24,10 +40,21 @@ Finding = tuple[str, bool | None, str]
 def run(args: list[str]) -> int:
     """Print what was found; returns 1 if something that is needed is missing."""
     flags, _ = split_flags(args, ["--json"])
-    checks: list[Callable[[], list[Finding]]] = [python, packages, devices, processes, configs, plugins, accounts, disk]
+    checks: list[Callable[[], list[Finding]]] = [
+        python,
+        packages,
+        devices,
+        processes,
+        configs,
+        plugins,
+        accounts,
+        disk,
+    ]
     findings = [finding for check in checks for finding in check()]
     if "--json" in flags:
-        print(json.dumps([{"what": what, "ok": ok, "found": found} for what, ok, found in findings], indent=2))
+        print(
+            json.dumps([{"what": what, "ok": ok, "found": found} for what, ok, found in findings], indent=2)
+        )
     else:
         from rich.console import Console
         from rich.markup import escape
@@ -53,12 +80,20 @@ def packages() -> list[Finding]:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             extra = _EXTRA.get(name)
-            found.append((name, None if extra else False, f"missing: pip install {f'gptkit[{extra}]' if extra else name}"))
+            found.append(
+                (
+                    name,
+                    None if extra else False,
+                    f"missing: pip install {f'gptkit[{extra}]' if extra else name}",
+                )
+            )
             continue
         least = _LEAST.get(name, (0,))
         numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:3] if part.isdigit())
         wanted = ".".join(map(str, least))
-        found.append((name, numbers >= least, version if numbers >= least else f"{version}, but {wanted} is needed"))
+        found.append(
+            (name, numbers >= least, version if numbers >= least else f"{version}, but {wanted} is needed")
+        )
     return found
 
 
@@ -79,7 +114,9 @@ def processes() -> list[Finding]:
     """Whether several processes can train together."""
     import torch.distributed as dist
 
-    backends = [name for name in ("gloo", "nccl") if dist.is_available() and getattr(dist, f"is_{name}_available")()]
+    backends = [
+        name for name in ("gloo", "nccl") if dist.is_available() and getattr(dist, f"is_{name}_available")()
+    ]
     return [("several processes", "gloo" in backends, ", ".join(backends) or "no backend")]
 
 
@@ -117,4 +154,10 @@ def disk() -> list[Finding]:
     """Room for runs and caches."""
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     writable = os.access(Path.cwd(), os.W_OK)
-    return [("this folder", writable and free > 0.5, f"{free:.1f} GiB free{'' if writable else ', but not writable'}")]
+    return [
+        (
+            "this folder",
+            writable and free > 0.5,
+            f"{free:.1f} GiB free{'' if writable else ', but not writable'}",
+        )
+    ]

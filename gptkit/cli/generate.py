@@ -63,8 +63,7 @@ def run(args: list[str]) -> int:
     """Load the run, draw, and print.
 
     Raises:
-        ConfigError: words are wrong; carries every problem.
-        RunError: there is no such run.
+        ConfigError: words are wrong, or there is no such run; carries every problem.
     """
     flags, words = split_flags(args, ["--json"])
     found, place, node = understand(words)
@@ -86,8 +85,7 @@ def understand(words: list[str]) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """The values, what to load, and the sampler's node, all checked; torch is not imported.
 
     Raises:
-        ConfigError: words are wrong; carries every problem.
-        RunError: there is no such run.
+        ConfigError: words are wrong, or there is no such run; carries every problem.
     """
     options = sampler_options()
     known = {**schema.options_of(speaking.Speaking), **schema.options_of(Words)}
@@ -97,15 +95,18 @@ def understand(words: list[str]) -> tuple[dict[str, Any], str, dict[str, Any]]:
     problems += speaking.common_problems(found, {"max_tokens": 0, "samples": 1})
     if "" in found.get("stop", []):
         problems.append(Problem("stop", "expected a text that is not empty."))
-    chosen = {key: found[key] for key in options if key in found and key not in known}
-    name = found.get("sampler")
-    if name is not None:
-        problems += sampler_problems({"name": name, **chosen})
-    speaking.refuse(problems)
-    place, loaded = speaking.find_run(found)
-    node = {"name": name} if name is not None else dict(loaded.config().get("sampler") or {"name": "sample"})
-    speaking.refuse(sampler_problems({**node, **chosen}))
-    return found, place, {**node, **chosen}
+    place, node = "", {"name": found.get("sampler", "sample")}
+    try:
+        place, loaded = speaking.find_run(found)
+        own = loaded.config().get("sampler")
+        node = dict(own) if own and "sampler" not in found else node
+    except UserError as error:
+        problems.append(Problem("", str(error)))
+    node |= {
+        key: found[key] for key in options if key in found and schema.fits(options[key].type, found[key])
+    }
+    speaking.refuse(problems + sampler_problems(node))
+    return found, place, node
 
 
 def sampler_options() -> dict[str, Option]:

@@ -54,8 +54,7 @@ def run(args: list[str]) -> int:
     """Load the run, rank, and print.
 
     Raises:
-        ConfigError: words are wrong; carries every problem.
-        RunError: there is no such run.
+        ConfigError: words are wrong, or there is no such run; carries every problem.
     """
     flags, words = split_flags(args, ["--json"])
     known = {**schema.options_of(speaking.Speaking), **schema.options_of(Words)}
@@ -64,9 +63,13 @@ def run(args: list[str]) -> int:
     out = Path(found["out"]) if found.get("out") else None
     if out is not None and out.suffix.lower() != ".svg":
         problems.append(Problem("out", f"expected NAME.svg, got {found['out']!r}."))
+    place = ""
+    try:
+        place, loaded = speaking.find_run(found)
+        loaded.config()  # its problems are told before torch is imported
+    except UserError as error:
+        problems.append(Problem("", str(error)))
     speaking.refuse(problems)
-    place, loaded = speaking.find_run(found)
-    loaded.config()  # its problems are told before torch is imported
     prompt = speaking.read_prompt(found)
     model = speaking.load_model(place, found)
     from gptkit.generate.next_tokens import next_tokens
