@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import make, trained
 
 from gptkit.errors import ConfigError
-from gptkit.train.resume import check_resumable, check_text
+from gptkit.run import Run
+from gptkit.train.resume import check_resumable, check_text, reconfigure
 
 CONFIG: dict[str, Any] = {
     "seed": 1,
@@ -85,3 +88,26 @@ def test_another_text_under_the_same_name_is_refused() -> None:
     check_text("a", "a")
     with pytest.raises(ConfigError, match=r"data\.path"):
         check_text("a", "b")
+
+
+def test_a_run_is_given_another_config_only_if_it_may(tmp_path: Path) -> None:
+    run = trained(tmp_path, trainer__max_steps=1)
+    config = run.config()
+    config["trainer"]["max_steps"] = 3
+    reconfigure(run, config)
+    assert Run(run.path).config()["trainer"]["max_steps"] == 3
+    config["model"]["d_model"] = 8
+    with pytest.raises(ConfigError, match=r"model\.d_model"):
+        reconfigure(run, config)
+    config["model"]["d_model"] = 7  # no two heads can share it
+    with pytest.raises(ConfigError, match="n_heads"):
+        reconfigure(run, config)
+    assert Run(run.path).config()["model"]["d_model"] == 16
+
+
+def test_a_run_without_checkpoints_may_become_any_other(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    config = run.config()
+    config["model"]["d_model"] = 8
+    reconfigure(run, config)
+    assert Run(run.path).config()["model"]["d_model"] == 8

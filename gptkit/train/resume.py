@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gptkit import schema
 from gptkit.errors import ConfigError, Problem
+from gptkit.run import CONFIG, Run
+from gptkit.train.defaults import completed
 
 FIXED = ("seed", "model", "data", "tokenizer", "objective", "optimizer.name")
 FREE = frozenset({"model.preset", "data.path"})  # a label; and a place, whose text has a fingerprint
@@ -37,6 +40,22 @@ def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     ]
     if problems:
         raise ConfigError(problems)
+
+
+def reconfigure(run: Run, config: Mapping[str, Any]) -> None:
+    """Give a run another config to go on with, such as more steps; its old one stands if it may not.
+
+    Args:
+        run: found, perhaps finished.
+        config: the whole resolved config; usually the run's own with a few values changed.
+
+    Raises:
+        ConfigError: the config cannot be built, or differs in what decides the weights.
+    """
+    checked = schema.check(dict(config))
+    if run.checkpoints.steps():
+        check_resumable(completed(run.config()), completed(checked))
+    run.write_json(CONFIG, checked)
 
 
 def check_text(before: str, now: str) -> None:
