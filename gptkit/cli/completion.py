@@ -91,7 +91,7 @@ def _config_words(last: str) -> Iterable[str]:
 def _groups() -> dict[str, list[str]]:
     """Groups and their options from the names of files and parts alone."""
     from gptkit import registry
-    from gptkit.compose import conf_dir
+    from gptkit.composing.tree import conf_dir
 
     found: dict[str, set[str]] = {}
     for folder in [conf_dir(), *(path for _, path in registry.catalogue().conf_dirs)]:

@@ -28,7 +28,12 @@ def run(args: list[str]) -> int:
             if origin.kind == "core":
                 continue
             place = str(origin.location)
-            fresh = {"name": origin.package, "version": origin.version, "kind": origin.kind, "location": place}
+            fresh = {
+                "name": origin.package,
+                "version": origin.version,
+                "kind": origin.kind,
+                "location": place,
+            }
             entry = plugins.setdefault((origin.package, place), {**fresh, "parts": []})
             entry["parts"].append(f"{component.slot}={component.name}")
     for name, folder in found.conf_dirs:

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from gptkit.cli.arguments import split_flags, take_key
-from gptkit.errors import RunError, UserError
+from gptkit.errors import RunError
 
 SUMMARY = "compose a GPT and train it; or go on with a run"
 USAGE = """\
@@ -46,7 +46,7 @@ def run(args: list[str]) -> int:
     from gptkit import run as runs
     from gptkit.train.launch import launch, shared
 
-    full = expand(words, flags.get("--config-dir"))
+    full = expand(words, config_dir=flags.get("--config-dir"))
     made = shared(lambda: runs.create(config, full))
     return finish(made, launch(made), quiet="-q" in flags or "--quiet" in flags)
 
@@ -70,56 +70,25 @@ def go_on(spec: str, words: list[str], *, quiet: bool = False) -> int:
         RunError: there is no such run, it is finished, or a word would change what was trained.
     """
     from gptkit import run as runs
-    from gptkit import schema
+    from gptkit.compose import compose
     from gptkit.train.launch import launch, shared
+    from gptkit.train.resume import reconfigure
 
     root, words = take_key(words, "run_root")
     found = runs.find(spec, root or "runs")
     before = found.config()
-    after = changed(before, words)
     if not words and (found.result() or {}).get("status") == "finished":
         raise RunError(
             f"{found.path} is finished: it took all {before['trainer']['max_steps']} steps. "
             f"To train longer, add trainer.max_steps={2 * before['trainer']['max_steps']}."
         )
+    after = compose([f"config={found.path / runs.CONFIG}", *words]) if words else before
 
     def take_up() -> Any:
         if after != before:
-            found.write_json(runs.CONFIG, schema.check(after))
+            reconfigure(found, after)
         return found
 
     print(f"Going on with {found.path}", file=sys.stderr)
     made = shared(take_up)
     return finish(made, launch(made), quiet=quiet)
-
-
-def changed(config: dict[str, Any], words: list[str]) -> dict[str, Any]:
-    """A run's config with some keys changed.
-
-    Raises:
-        UserError: a key is one that decides what is learned.
-    """
-    import copy
-
-    from gptkit.compose import read_words
-
-    result = copy.deepcopy(config)
-    read = read_words(words)
-    if read.problems:
-        from gptkit.errors import ConfigError
-
-        raise ConfigError(read.problems)
-    free = ("trainer", "logger", "callback", "devices", "nodes", "accelerator", "name")
-    for word in read.groups:
-        raise UserError(f"{word}: a run that goes on keeps its parts. Start a new run to change them.")
-    for key, value in read.values:
-        top, *below = key.split(".")
-        if top not in free:
-            raise UserError(
-                f"{key}: a run that goes on keeps what it learns from. Only {', '.join(free)} may change."
-            )
-        node = result
-        for part in [top, *below][:-1]:
-            node = node.setdefault(part, {})
-        node[[top, *below][-1]] = value
-    return result
