@@ -317,7 +317,8 @@ class TrainedBPE(_BytePairs):
         self.ranks = ranks
         self.vocab_size = len(ranks) + 1
         self.end_of_text = len(ranks)
-        self.__dict__.pop("encoding", None)
+        if "encoding" in vars(self):
+            del self.encoding  # of the ranks before
 
     @cached_property
     def encoding(self) -> tiktoken.Encoding:
