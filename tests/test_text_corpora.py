@@ -110,7 +110,7 @@ def test_what_is_not_there_is_answered_with_what_is_near(folder):
         read(str(folder / "bb.txt"))
     with pytest.raises(DataError, match="no folder"):
         read(str(folder / "none" / "b.txt"))
-    with pytest.raises(DataError, match="'.png' are not read"):
+    with pytest.raises(DataError, match=r"'\.png' are not read"):
         read(str(folder / "picture.png"))
     with pytest.raises(DataError, match="no such file"):
         read(str(folder / "*.parquet"))

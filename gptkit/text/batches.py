@@ -18,6 +18,8 @@ from gptkit.errors import DataError
 
 IGNORED = -100
 _TABLE = 1 << 20  # permutations up to this size are kept whole: 8 MiB
+_BLOCK = 1 << 12  # of a larger one, so many indices are computed at once
+_ROUNDS = 8  # with four, permutations of few indices favour some places
 
 
 class BatchOrder:
@@ -67,7 +69,7 @@ class BatchOrder:
 class Permutation:
     """A permutation of 0 .. size - 1, computed for any index by itself.
 
-    Four rounds of a Feistel network on a square a little larger than `size`; an index that falls
+    Eight rounds of a Feistel network on a square of at most four times `size`; an index that falls
     outside goes round again (cycle walking: Black and Rogaway 2002).
 
     Args:
@@ -79,12 +81,21 @@ class Permutation:
         self.size = size
         self.bits = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
         self.mask = np.uint64((1 << self.bits) - 1)
-        self.keys = [np.uint64(stable_hash(key, "round", number)) for number in range(4)]
+        self.keys = [np.uint64(stable_hash(key, "round", number)) for number in range(_ROUNDS)]
         self.table = self._compute(np.arange(size)) if 0 < size <= _TABLE else None
+        self._block = -1, np.empty(0, np.int64)
 
     def __call__(self, index: np.ndarray) -> np.ndarray:
         """[...] int64 -> [...] int64."""
-        return self._compute(index) if self.table is None else self.table[index]
+        if self.table is not None:
+            return self.table[index]
+        block = int(index.min()) // _BLOCK
+        if int(index.max()) // _BLOCK != block:
+            return self._compute(index)
+        if self._block[0] != block:
+            here = np.arange(block * _BLOCK, min(self.size, (block + 1) * _BLOCK))
+            self._block = block, self._compute(here)
+        return self._block[1][index - block * _BLOCK]
 
     def _compute(self, index: np.ndarray) -> np.ndarray:
         value = np.asarray(index).astype(np.uint64)
