@@ -209,7 +209,8 @@ def _part(slot: registry.Slot, key: str, name: str, options: Mapping[str, Any]) 
             yield Problem(f"{key}.{option}", f"{name!r} takes no option {option!r}.", hint)
     for option in declaration.options:
         if option.required and option.name not in options:
-            yield Problem(f"{key}.{option.name}", f"{name!r} needs it: {option.help or option.annotation}.")
+            wanted = (option.help or option.annotation).rstrip(".")
+            yield Problem(f"{key}.{option.name}", f"{name!r} needs it: {wanted}.")
 
 
 def _left_over(slot: registry.Slot, name: str, option: str, takes: str) -> str:
@@ -224,8 +225,8 @@ def _left_over(slot: registry.Slot, name: str, option: str, takes: str) -> str:
     if not owners:
         return f"It takes: {takes}."
     return (
-        f"It belongs to {owners[0]!r}; choose a part with {slot.group}={name} "
-        f"('override /{slot.group}: {name}' in YAML), not by its values. {name!r} takes: {takes}."
+        f"It is an option of {owners[0]!r}: choose that with {slot.group}={owners[0]}, or leave {option!r} out. "
+        f"{name!r} takes: {takes}."
     )
 
 

@@ -51,9 +51,9 @@ def score_widths(attention: nn.Module) -> tuple[int, int]:
     one that keeps none costs nothing here.
     """
     cache = attention.new_cache(1, 1, torch.device("meta"), torch.float32)  # type: ignore[operator]
-    heads = attention.shape.n_heads  # type: ignore[union-attr]
-    widths = [getattr(cache, name).shape[-1] if hasattr(cache, name) else 0 for name in ("keys", "values")]
-    return heads * widths[0], heads * widths[1]
+    heads: int = attention.shape.n_heads  # type: ignore[union-attr, assignment]
+    keys, values = (int(getattr(cache, name).shape[-1]) if hasattr(cache, name) else 0 for name in ("keys", "values"))
+    return heads * keys, heads * values
 
 
 def parameters_by_part(model: GPT) -> dict[str, int]:

@@ -20,7 +20,8 @@ def first_step(*, smoke: bool = False, repeats: int = 3) -> list[Figure]:
 def _start() -> float:
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            sys.executable, "-m", "gptkit", "train", f"run_root={folder}", "trainer.max_steps=100000", "trainer.log_every=1",
+            sys.executable, "-m", "gptkit", "train", f"run_root={folder}",
+            "trainer.max_steps=100000", "trainer.log_every=1",
         ]  # fmt: skip
         start = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -10,6 +10,7 @@ import json
 import statistics
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 
@@ -40,7 +41,7 @@ def through_gptkit(overrides: list[str], folder: Path) -> dict[str, float | None
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     result = json.loads((run / "result.json").read_text("utf-8"))
     training = [(row["step"], row["seconds"]) for row in rows if row.get("loss") is not None]
-    per_step = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(training, training[1:], strict=False)]
+    per_step = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(training)]
     return {"milliseconds": 1000 * statistics.median(per_step), "val_loss": result["val_loss"]}
 
 
@@ -76,7 +77,7 @@ def bare(overrides: list[str], folder: Path) -> dict[str, float | None]:
         if (step + 1) % 10 == 0:
             loss.item()
             times.append(time.perf_counter())
-    per_step = [(b - a) / 10 for a, b in zip(times[1:], times[2:], strict=False)]
+    per_step = [(b - a) / 10 for a, b in pairwise(times[1:])]
     return {"milliseconds": 1000 * statistics.median(per_step), "val_loss": None}
 
 
