@@ -29,13 +29,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gptkit import schema
-from gptkit.composing import whole
+from gptkit.composing import whole, yaml_file
 from gptkit.composing.defaults import REFERENCE, Survey
 from gptkit.composing.explain import explain, known_keys, meant
 from gptkit.composing.guard import Dropped, stale
 from gptkit.composing.plain import Config, at, leaves, merge, nested, without
 from gptkit.composing.tree import OVERLAYS, ConfFile, Tree, conf_dir
 from gptkit.composing.words import Choice, Unreadable, Words, read_words
+from gptkit.composing.yaml_file import YamlError
 from gptkit.errors import ConfigError, Problem, did_you_mean
 
 __all__ = ["compose", "conf_dir", "expand", "read_value"]
@@ -83,26 +84,39 @@ def expand(overrides: Iterable[str], *, config_dir: str | os.PathLike[str] | Non
 def read_value(key: str, text: str) -> Any:
     """Plain data of the text after `=`, by Hydra's grammar: numbers, lists, groups of keys, quoted text.
 
+    What stands in braces or brackets may be YAML as well: `{3::4: {position: none}}`.
+
     Raises:
-        Unreadable: it is not of that grammar, stands for several runs, or asks for more than `${a.key}`
-            or an environment variable, `${oc.env:NAME}`.
+        Unreadable: it is neither, stands for several runs, or asks for more than `${a.key}` or an
+            environment variable, `${oc.env:NAME}`.
     """
     quoted = f"Put it in quotes: '{key}=\"{text}\"'."
     try:
         override = OverridesParser.create().parse_override(f"key={text}")
-        sweep, value = override.is_sweep_override(), override.value()
+        sweep, value = override.is_sweep_override(), _plain(override.value())
     except (HydraException, RecursionError, ValueError, TypeError):
-        raise Unreadable(f"{text!r} cannot be read.\n{quoted}") from None
+        sweep, value = False, _flow(text)
+        if value is None:
+            raise Unreadable(f"{text!r} cannot be read.\n{quoted}") from None
     if sweep:
         raise Unreadable(f"{text!r} stands for several values.\nWrite a list as {key}=[{text}]. {quoted}")
-    value = _plain(value)
     for where, leaf in leaves(value, key):
-        if not isinstance(leaf, (str, int, float, bool, dict, type(None))):
+        if not isinstance(leaf, (str, int, float, bool, dict, list, type(None))):
             raise Unreadable(f"{text!r} is no plain value.\n{quoted}")
         if isinstance(leaf, str) and "${" in _ENVIRONMENT.sub("", REFERENCE.sub("", leaf)):
             told = "refers to more than a key, ${model.d_model}, or a variable, ${oc.env:HOME}."
             raise Unreadable(f"{where + ' ' if where != key else ''}{told}\nWrite the value itself.")
     return value
+
+
+def _flow(text: str) -> Any:
+    """YAML in braces or brackets; None if it is not that."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return yaml_file.parse(text)
+    except YamlError:
+        return None
 
 
 def _plain(value: Any) -> Any:
@@ -156,6 +170,7 @@ def _finish(
 ) -> list[Problem]:
     """Set the values, write everything out, resolve it and check it, in place; returns what is wrong."""
     told = list(whole.apply(config, words.settings))
+    whole.fill_layers(config, survey.options_of)
     config = _replace(config, whole.without_missing(config))
     whole.complete(config, everything=everything)
     keys = known_keys(config)

@@ -98,6 +98,15 @@ class Survey:
             return
         self.mended[file.name] = [kept for kept in self._mend(file, content["defaults"]) if kept is not None]
 
+    def options_of(self, slot: registry.Slot, name: str) -> dict[str, Any]:
+        """What the YAML of a part says of its options."""
+        file = self.tree.find(slot.group, name)
+        if file is None:
+            return {}
+        self.read(file)
+        content = {key: value for key, value in file.content.items() if key != "defaults"}
+        return (content.get(name) or {}) if slot.many else content
+
     def _without_code(self, file: ConfFile, content: dict[str, Any]) -> dict[str, Any]:
         """What the file says, without values that ask for more than another key's value."""
         values = {key: value for key, value in content.items() if key != "defaults"}

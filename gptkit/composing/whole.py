@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from gptkit import registry
@@ -51,6 +52,44 @@ def complete(config: Config, *, everything: bool) -> None:
     for slot, node, name in list(_parts(config)):
         shared = options_of(SECTIONS[slot.name]) if slot.name in SECTIONS else {}
         _fill(node, {**shared, **_declared(slot, name)})
+
+
+def fill_layers(config: Config, content_of: Callable[[registry.Slot, str], Mapping[str, Any]]) -> None:
+    """Write out in place the parts of `model.layers`, each in one form.
+
+    A part of the name that the whole model has differs from it in what is said; another starts from its
+    YAML, with its references to the model's own dials.
+
+    Args:
+        config: references still in it.
+        content_of: what the YAML of a part says of its options.
+    """
+    model = config.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("layers"), dict):
+        return
+    for parts in model["layers"].values():
+        for key, value in parts.items() if isinstance(parts, dict) else ():
+            slot = registry.SLOTS.get(f"model.{key}")
+            with contextlib.suppress(TypeError, ValueError, KeyError):  # the schema will say what is wrong
+                if slot is not None:
+                    parts[key] = _layer_part(slot, normal_part(slot, value), model.get(key), content_of)
+
+
+def _layer_part(
+    slot: registry.Slot,
+    node: Config,
+    model_node: Any,
+    content_of: Callable[[registry.Slot, str], Mapping[str, Any]],
+) -> Config:
+    whole = normal_part(slot, model_node)
+    if slot.many:
+        return {
+            name: {**copy.deepcopy(whole.get(name) or content_of(slot, name)), **o}
+            for name, o in node.items()
+        }
+    name = node.get("name")
+    base = whole if whole.get("name") == name else content_of(slot, str(name))
+    return {**copy.deepcopy(dict(base)), **node}
 
 
 def in_order(config: Config) -> Config:
