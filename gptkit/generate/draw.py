@@ -17,7 +17,7 @@ def inverse(p: Tensor, uniform: Sequence[float]) -> Tensor:
     A token without probability is never taken. A row that sums to no number above 0 gives -1.
 
     Args:
-        p: probabilities, or any weights of 0 or more.
+        p: rows that sum to 1, or about.
         uniform: for each row, from 0 up to but not 1.
     """
     import torch

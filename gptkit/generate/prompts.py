@@ -25,7 +25,7 @@ def prompt_rows(tokenizer: Tokenizer, prompt: Prompt, vocab_size: int) -> list[l
     """
     given: Any = prompt
     given = given.tolist() if hasattr(given, "tolist") else given  # an array or a tensor
-    several = not isinstance(given, str) and bool(given) and not isinstance(given[0], int)
+    several = isinstance(given, list | tuple) and bool(given) and not isinstance(given[0], int)
     return [_row(tokenizer, one, vocab_size) for one in (given if several else [given])]
 
 
