@@ -24,7 +24,7 @@ lint: $(VENV)/.dev  ## formatting, lint, types, and the walls between the rooms
 	$(BIN)/pyright
 
 bench: $(VENV)/.dev  ## measure speed and memory beside other implementations, in one run
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@cd tests && $(abspath $(BIN))/python -m bench $(ARGS)
 
 torture: $(VENV)/.dev  ## the slow tests: kills, faults and long runs
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -18,14 +18,14 @@ SIGNS = Signs()
 V = SIGNS.vocab_size
 RELATIVE, ABSOLUTE = ["none", "rotary", "alibi"], ["learned", "sinusoidal"]
 ATTENTIONS = ["multi_head", "grouped_query", "summed_heads", "unnormalised"]
-VARIED = Sample(temperature=0, repetition_penalty=1.5)  # greedy that does not come to repeat itself
+VARIED = Sample(temperature=0, repetition_penalty=3.0)  # greedy that does not come to repeat itself
 SAMPLERS = [VARIED, Sample(temperature=1.4, top_k=15, top_p=0.97, repetition_penalty=1.3)]
 PROMPT = [3, 1, 4, 1, 5]
 
 
 def model_of(**options):
     heads = {"n_kv_heads": 2} if options.get("attention") == "grouped_query" else {}
-    spread = {"unnormalised": 0.1, "summed_heads": 0.25}.get(options.get("attention"), 0.5)
+    spread = {"unnormalised": 0.1, "summed_heads": 0.3}.get(options.get("attention"), 0.5)
     head = {"name": "language_model", "tied": False}  # a tied one says the same token again and again
     return tiny(vocab_size=V, spread=spread, head=head, **heads, **options)
 

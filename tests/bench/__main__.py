@@ -1,6 +1,6 @@
 """Speed and memory beside other implementations, each pair in one run.
 
-`python -m tests.bench [step quality gpt2 startup decode] [--smoke] [--json]`. A figure is a ratio: both
+`make bench ARGS= [step quality gpt2 startup decode] [--smoke] [--json]`. A figure is a ratio: both
 sides run in turn on the same machine, and the better of each side's repeats counts.
 """
 
@@ -13,8 +13,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import decode, gpt2, startup, step
-from tests.bench.figure import Figure
+from bench import decode, gpt2, startup, step
+from bench.figure import Figure
 
 BENCHES = {
     "step": step.overhead,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from tests.bench.figure import Figure
+from bench.figure import Figure
 
 
 def cached(*, smoke: bool = False, repeats: int = 4) -> list[Figure]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench.figure import Figure, in_process
+from bench.figure import Figure, in_process
 
 
 def train(*, smoke: bool = False, repeats: int = 2) -> list[Figure]:
@@ -13,7 +13,7 @@ def train(*, smoke: bool = False, repeats: int = 2) -> list[Figure]:
         for _ in range(1 if smoke else repeats):
             for side in best:
                 options = ["--precision", precision, "--steps", "2", *(["--small"] if smoke else [])]
-                seen = in_process("tests.bench.gpt2_train", side, *options)
+                seen = in_process("bench.gpt2_train", side, *options)
                 speed, peak = best[side]
                 best[side] = (max(speed, seen["tokens_per_second"]), min(peak, seen["peak_bytes"] / 2**30))
         (speed, peak), (peer_speed, peer_peak) = best["gptkit"], best["transformers"]

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.figure import ROOT, Figure
+from bench.figure import ROOT, Figure
 
 
 def first_step(*, smoke: bool = False, repeats: int = 3) -> list[Figure]:

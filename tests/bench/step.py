@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench.figure import Figure, in_process
+from bench.figure import Figure, in_process
 
 NANOGPT = 1.886
 
@@ -13,7 +13,7 @@ def overhead(*, smoke: bool = False, repeats: int = 3) -> list[Figure]:
     best = {"gptkit": float("inf"), "bare": float("inf")}
     for _ in range(1 if smoke else repeats):
         for side in best:
-            seen = in_process("tests.bench.step_side", side, "--steps", str(steps))
+            seen = in_process("bench.step_side", side, "--steps", str(steps))
             best[side] = min(best[side], seen["milliseconds"])
     return [
         Figure(
@@ -29,7 +29,7 @@ def overhead(*, smoke: bool = False, repeats: int = 3) -> list[Figure]:
 
 def quality(*, smoke: bool = False) -> list[Figure]:
     """The validation loss after 2,000 steps on characters of 1.1 MB of Shakespeare."""
-    seen = in_process("tests.bench.step_side", "gptkit", "--steps", "20" if smoke else "2000", "--validate")
+    seen = in_process("bench.step_side", "gptkit", "--steps", "20" if smoke else "2000", "--validate")
     return [
         Figure(
             "validation loss, 2,000 steps of nano",

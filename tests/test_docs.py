@@ -1,0 +1,61 @@
+"""The documentation is run: Python blocks as they stand, commands as far as composing them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from gptkit import registry
+from gptkit.cli import verbs
+from gptkit.compose import compose
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")])
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for kind, text in _BLOCK.findall(page.read_text("utf-8")) if kind == language]
+
+
+@pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.name if page.parent.name == "docs" else page.parent.name
+)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = dict(registry._registered)
+    space: dict[str, object] = {"__name__": "example"}
+    try:
+        for text in blocks(page, "python"):
+            exec(compile(text, str(page), "exec"), space)
+    finally:
+        for added in registry._registered.keys() - before.keys():
+            if registry._registered[added].__module__ == "example":
+                del registry._registered[added]
+
+
+COMMANDS = [
+    (page.name, line.split("  #")[0].strip())
+    for page in PAGES
+    for text in blocks(page, "bash")
+    for line in text.splitlines()
+    if line.startswith("gptkit ")
+]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=lambda value: value[:60])
+def test_commands_are_real(page: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, verb, *words = shlex.split(command)
+    assert verb in verbs()
+    if verb in {"train", "show"} and not any(word.startswith("resume=") for word in words):
+        compose([word for word in words if not word.startswith(("out=", "-")) and "tilt" not in word])
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
