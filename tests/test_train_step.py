@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from steps import RATE, difference, plain_loop, train
 from tiny import tiny
 
 from gptkit.train.gradients import clip_factor, global_norm, scale
-from gptkit.train.module import NonFiniteError
+from gptkit.train.module import NonFiniteError, TrainingModule
 from gptkit.train.rng import micro_batch_seed, seed_micro_batch
 
 
@@ -133,3 +135,9 @@ def test_clipping_only_ever_shrinks() -> None:
     assert clip_factor(0.5, 1.0) == 1.0
     assert clip_factor(4.0, 1.0) == pytest.approx(0.25, rel=1e-6)
     assert clip_factor(1e9, None) == 1.0
+
+
+def test_only_the_last_micro_batch_is_summed_over_devices() -> None:
+    held = SimpleNamespace(trainer=SimpleNamespace(model=SimpleNamespace(no_sync=lambda: "held back")))
+    assert TrainingModule._sync(held, now=False) == "held back"  # type: ignore[arg-type]
+    assert isinstance(TrainingModule._sync(held, now=True), nullcontext)  # type: ignore[arg-type]
