@@ -2,9 +2,9 @@
 
     cfg = compose(["model=gpt2", "position=rotary", "model.n_heads=8"])
 
-Hydra decides which YAML files are taken and lays them over one another; gptkit reads the words and the
-files, sets the values, and has `gptkit.schema` check what comes out, so that one answer tells all that
-is wrong. What comes out is plain data: every key there, every reference resolved.
+Hydra decides which YAML files the choices lead to and in what order they lie over one another, and reads
+the values; gptkit reads the words and the files, and has `gptkit.schema` check what comes out, so that one
+answer tells all that is wrong. What comes out is plain data: every key there, every reference resolved.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import hydra
@@ -25,6 +24,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -32,10 +32,10 @@ from gptkit import schema
 from gptkit.composing import whole, yaml_file
 from gptkit.composing.defaults import REFERENCE, Survey
 from gptkit.composing.explain import explain, known_keys, meant
-from gptkit.composing.guard import Dropped, stale
+from gptkit.composing.guard import stale
 from gptkit.composing.plain import Config, at, leaves, merge, nested, without
 from gptkit.composing.tree import OVERLAYS, ConfFile, Tree, conf_dir
-from gptkit.composing.words import Choice, Unreadable, Words, read_words
+from gptkit.composing.words import Unreadable, Words, read_words
 from gptkit.composing.yaml_file import YamlError
 from gptkit.errors import ConfigError, Problem, did_you_mean
 
@@ -45,6 +45,7 @@ _ENVIRONMENT = re.compile(r"\$\{oc\.env:[A-Za-z_]\w*(?:,[^${}]*)?\}")
 _NO_MATCH = re.compile(r"Could not override '([^']+)'")
 _TWICE = re.compile(r"^([\w/]+) appears more than once")
 _MOST_DEPTH = 50
+_LOCK = threading.RLock()
 
 
 def compose(
@@ -143,26 +144,22 @@ def _starting_points(verb: str, tree: Tree, words: Words) -> Iterator[ConfFile]:
 def _compose_files(
     verb: str, survey: Survey, words: Words
 ) -> tuple[Config | None, list[ConfFile], list[Problem]]:
-    """Have Hydra lay the files over one another; once more without what was meant for other parts."""
-    composition = _Composition(verb, survey, words)
+    """The chosen files laid over one another, without what was meant for parts that are not chosen."""
     try:
-        config = composition.make()
-        dropped, problems = stale(
-            composition.files,
-            composition.choices(),
-            [*words.choices, *(c.group for c in words.added)],
-            survey.tree,
-        )
-        if dropped:
-            config = composition.make(dropped)
+        order = _in_order(verb, survey, words)
     except (HydraException, OmegaConfBaseException, ValueError, RecursionError) as error:
-        return None, composition.files, [_hydra_problem(error, survey.tree)]
-    survey.lost |= {problem.key.split("=")[0].replace("/", ".").removesuffix(".name") for problem in problems}
+        return None, [], [_hydra_problem(error)]
     for choice in words.added:
-        for option in choice.options:
-            part = survey.tree.files[choice.group][option].content
-            merge(config, nested(choice.group.replace("/", "."), part))
-    return config, composition.files, problems
+        order += [
+            (survey.tree.files[choice.group][o], choice.group.replace("/", ".")) for o in choice.options
+        ]
+    typed = {*words.choices, *(choice.group for choice in words.added)}
+    dropped, problems = stale([file for file, _ in order], typed, survey.tree)
+    survey.lost |= {problem.key.split("=")[0].replace("/", ".").removesuffix(".name") for problem in problems}
+    config: Config = {}
+    for file, package in order:
+        merge(config, nested(package, without(file.content, [("defaults",), *dropped.get(file.name, ())])))
+    return config, [file for file, _ in order], problems
 
 
 def _finish(
@@ -237,7 +234,7 @@ def _unresolved(where: str, raw: Any, keys: Sequence[str], tree: Tree) -> Proble
     return Problem(where, f"{raw!r} refers to a key that is not there.", hint)
 
 
-def _hydra_problem(error: Exception, tree: Tree) -> Problem:
+def _hydra_problem(error: Exception) -> Problem:
     """What Hydra could not put together, without its advice, which is for programs of its own."""
     text = str(error.__cause__ or error).strip() or type(error).__name__
     first = text.splitlines()[0].rstrip(".")
@@ -251,57 +248,34 @@ def _hydra_problem(error: Exception, tree: Tree) -> Problem:
     return Problem(str(getattr(error, "full_key", "") or ""), f"{first}.")
 
 
-@dataclass
-class _Composition:
-    """One config being put together by Hydra from gptkit's files.
+def _in_order(verb: str, survey: Survey, words: Words) -> list[tuple[ConfFile, str]]:
+    """Ask Hydra which files the choices lead to, each with the key it stands below; later ones go on top.
 
-    Attributes:
-        files: those that were taken, in the order in which they were read.
+    A program around this one that uses Hydra too keeps its own state.
+
+    Raises:
+        HydraException, OmegaConfBaseException, ValueError: the choices do not fit together.
     """
-
-    verb: str
-    survey: Survey
-    words: Words
-    files: list[ConfFile] = field(default_factory=list)
-    dropped: Dropped = field(default_factory=dict)
-    _lock: ClassVar[threading.RLock] = threading.RLock()
-
-    def make(self, dropped: Dropped | None = None) -> Config:
-        """Compose. A program around this one that uses Hydra too keeps its own state.
-
-        Raises:
-            HydraException, OmegaConfBaseException: the files do not fit together.
-        """
-        self.files, self.dropped = [], dropped or {}
-        overrides = [self._override(choice) for choice in self.words.choices.values()]
-        old = {} if _minor() >= (1, 4) else {"version_base": "1.3"}
-        with self._lock:
-            Plugins.instance().register(_Files)
-            Plugins.instance().register(_SearchPath)
-            around, base = GlobalHydra.instance().hydra, version.getbase()
-            GlobalHydra.instance().clear()
-            _Files.current = self
-            try:
-                with hydra.initialize_config_dir(config_dir=str(conf_dir()), **old):
-                    composed = hydra.compose(self.verb, overrides)
-            finally:
-                _Files.current = None
-                GlobalHydra.instance().hydra = around
-                version.VersionBase.instance().version_base = base
-        made: Any = OmegaConf.to_container(composed, resolve=False)
-        return {key: value for key, value in made.items() if key != "hydra"}
-
-    def choices(self) -> dict[str, list[str]]:
-        """The options that were taken of each group."""
-        found: dict[str, list[str]] = {}
-        for file in self.files:
-            found.setdefault(file.group, []).append(file.option)
-        for choice in self.words.added:
-            found.setdefault(choice.group, []).extend(choice.options)
-        return found
-
-    def _override(self, choice: Choice) -> str:
-        return f"{choice}" if choice.group in self.survey.declared else f"+{choice}"
+    overrides = [f"{'' if c.group in survey.declared else '+'}{c}" for c in words.choices.values()]
+    old = {} if _minor() >= (1, 4) else {"version_base": "1.3"}
+    with _LOCK:
+        Plugins.instance().register(_Files)
+        Plugins.instance().register(_SearchPath)
+        around, base = GlobalHydra.instance().hydra, version.getbase()
+        GlobalHydra.instance().clear()
+        _Files.survey = survey
+        try:
+            with hydra.initialize_config_dir(config_dir=str(conf_dir()), **old):
+                loader = GlobalHydra.instance().config_loader()
+                chosen = loader.compute_defaults_list(verb, overrides, RunMode.RUN).defaults
+        finally:
+            _Files.survey = None
+            GlobalHydra.instance().hydra = around
+            version.VersionBase.instance().version_base = base
+    taken = [entry for entry in chosen if entry.config_path and not entry.config_path.startswith("hydra/")]
+    packages = ["" if entry.package in (None, "_global_") else str(entry.package) for entry in taken]
+    files = [survey.tree.at(str(entry.config_path)) for entry in taken]
+    return [(file, package) for file, package in zip(files, packages, strict=True) if file is not None]
 
 
 def _minor() -> tuple[int, ...]:
@@ -309,9 +283,9 @@ def _minor() -> tuple[int, ...]:
 
 
 class _Files(ConfigSource):
-    """Gives Hydra the files of the composition under way: read, mended and checked by gptkit."""
+    """Gives Hydra the defaults lists of gptkit's files: read, mended and checked by gptkit."""
 
-    current: ClassVar[_Composition | None] = None
+    survey: ClassVar[Survey | None] = None
 
     @staticmethod
     def scheme() -> str:
@@ -319,22 +293,14 @@ class _Files(ConfigSource):
 
     @property
     def _tree(self) -> Tree:
-        assert self.current is not None
-        return self.current.survey.tree
-
-    def _find(self, config_path: str) -> ConfFile | None:
-        group, _, option = config_path.removesuffix(".yaml").rpartition("/")
-        return self._tree.find(group, option)
+        assert self.survey is not None
+        return self.survey.tree
 
     def load_config(self, config_path: str) -> ConfigResult:
-        file, composition = self._find(config_path), self.current
+        file = self._tree.at(config_path)
         assert file is not None
-        assert composition is not None
-        if file not in composition.files:
-            composition.files.append(file)
-        content = without(file.content, composition.dropped.get(file.name, ()))
-        if file.name in composition.survey.mended:
-            content["defaults"] = composition.survey.mended[file.name]
+        assert self.survey is not None
+        content = {"defaults": self.survey.mended[file.name]} if file.name in self.survey.mended else {}
         return ConfigResult(self.provider, "gptkit://", OmegaConf.create(content), {"package": file.header})
 
     def is_group(self, config_path: str) -> bool:
@@ -342,7 +308,7 @@ class _Files(ConfigSource):
         return any(group == path or group.startswith(f"{path}/") for group in self._tree.files)
 
     def is_config(self, config_path: str) -> bool:
-        return self._find(config_path) is not None
+        return self._tree.at(config_path) is not None
 
     def available(self) -> bool:
         return True
@@ -355,7 +321,7 @@ class _SearchPath(SearchPathPlugin):
     """Puts gptkit's files in the place of the folder that Hydra was started with, in gptkit's own use of it."""
 
     def manipulate_search_path(self, search_path: Any) -> None:
-        if _Files.current is not None:
+        if _Files.survey is not None:
             for element in search_path.get_path():
                 if element.provider == "main":
                     element.path = "gptkit://conf"

@@ -130,13 +130,21 @@ def _declaration(
     if init is not None and owner is not None:
         if init.args.kwarg is not None:
             raise PluginError(f"{where}: options must be named one by one; remove **{init.args.kwarg.arg}.")
-        helps = {**_arguments_help(ast.get_docstring(owner) or ""), **_arguments_help(doc)}
+        helps: dict[str, str] = {}
+        for each in _lineage(node, classes):
+            helps.update(_arguments_help(ast.get_docstring(each) or ""))
         helps.update(_arguments_help(ast.get_docstring(init) or ""))
         options = tuple(
             _option(argument, default, helps, where)
             for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
         )
     return Declaration(slot, name, node.name, path, node.lineno, doc, options)
+
+
+def _lineage(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
+    """A class and its bases in the same file, the most distant first."""
+    bases = [classes[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in classes]
+    return [*(each for base in reversed(bases) for each in _lineage(base, classes)), node]
 
 
 def _find_init(

@@ -111,7 +111,10 @@ def test_references_follow_what_is_set() -> None:
     model = gptkit.compose(["model.dropout=0.25", "model.bias=true"])["model"]
     assert model["attention"]["dropout"] == model["embedding"]["dropout"] == model["block"]["dropout"] == 0.25
     assert model["norm"]["bias"] is True
-    assert gptkit.compose(["model.dropout=0.25", "model.attention.dropout=0"])["model"]["attention"]["dropout"] == 0
+    assert (
+        gptkit.compose(["model.dropout=0.25", "model.attention.dropout=0"])["model"]["attention"]["dropout"]
+        == 0
+    )
 
 
 def test_a_choice_leaves_nothing_of_the_one_before() -> None:
@@ -144,7 +147,11 @@ def test_loggers_and_masks_are_chosen_added_and_taken_away() -> None:
 
 def test_a_layers_part_starts_from_its_yaml_or_the_models_own() -> None:
     layers = gptkit.compose(
-        ["model=gpt2", "model.layers.3::4.attention=grouped_query", "model.layers.0.feed_forward={name: mlp, bias: false}"]
+        [
+            "model=gpt2",
+            "model.layers.3::4.attention=grouped_query",
+            "model.layers.0.feed_forward={name: mlp, bias: false}",
+        ]
     )["model"]["layers"]
     assert layers["3::4"]["attention"]["dropout"] == 0.1
     assert layers["0"]["feed_forward"] == {"name": "mlp", "activation": "gelu_tanh", "bias": False}
@@ -176,13 +183,14 @@ def test_a_part_of_this_session_needs_no_yaml() -> None:
         gptkit.compose(["norm=here_onyl"])
 
 
+@pytest.mark.filterwarnings("ignore:.*version_base")
 def test_hydra_in_the_program_around_keeps_its_state(tmp_path: Path) -> None:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "main.yaml").write_text("a: 1\n")
-    options: dict[str, Any] = {} if hydra.__version__ >= "1.4" else {"version_base": "1.1"}
+    options: dict[str, Any] = {} if hydra.__version__ >= "1.4" else {"version_base": "1.2"}
     with hydra.initialize_config_dir(config_dir=str(tmp_path / "own"), **options):
         around = GlobalHydra.instance().hydra
         base = hydra.version.getbase()

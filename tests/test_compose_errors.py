@@ -23,7 +23,9 @@ GOLDEN: list[tuple[list[str], list[str]]] = [
     (["model=gpt2_xxl"], ["model=gpt2_xxl: no such option. Did you mean model=gpt2_xl?"]),
     (
         ["model.n_layers=four"],
-        ["model.n_layers: expected a whole number, got the text 'four'. number of blocks; 0 gives a bigram model."],
+        [
+            "model.n_layers: expected a whole number, got the text 'four'. number of blocks; 0 gives a bigram model."
+        ],
     ),
     (
         ["trainer.precision=64"],
@@ -136,11 +138,15 @@ def test_what_follows_from_a_mistake_is_not_told() -> None:
 def test_what_must_be_given_is_asked_for() -> None:
     with pytest.raises(ConfigError, match=r"^data.path: 'text' needs it: .* Give it: data.path=…$"):
         gptkit.compose(["data=text"])
-    with pytest.raises(ConfigError, match=r"^tokenizer: nothing is chosen\. Choose with tokenizer=…: bpe, byte"):
+    with pytest.raises(
+        ConfigError, match=r"^tokenizer: nothing is chosen\. Choose with tokenizer=…: bpe, byte"
+    ):
         gptkit.compose(["~tokenizer"])
 
 
-@pytest.mark.parametrize("word", ["hydra.verbose=true", "+hydra/launcher=basic", "hydra.searchpath=[pkg://os]", "hydra=x"])
+@pytest.mark.parametrize(
+    "word", ["hydra.verbose=true", "+hydra/launcher=basic", "hydra.searchpath=[pkg://os]", "hydra=x"]
+)
 def test_hydra_itself_is_out_of_reach(word: str) -> None:
     with pytest.raises(ConfigError, match=r"no such (key|group)") as caught:
         gptkit.compose([word])

@@ -55,18 +55,30 @@ def known_keys(config: Mapping[str, Any]) -> list[str]:
 def meant(key: str, known: Sequence[str], tree: Tree) -> str:
     """The key or group that a misspelt key was most likely meant to be; empty if none is near."""
     above, _, last = key.rpartition(".")
-    ends = {k.rsplit(".", 1)[-1]: k for k in reversed(known)}
+    ends, beside = _by_last_word(known), _by_last_word(k for k in known if k.rpartition(".")[0] == above)
     if last in ends:
         return ends[last]
-    beside = {k.rsplit(".", 1)[-1]: k for k in reversed(known) if k.rpartition(".")[0] == above}
     if not above:
         groups = {short: group for short, found in tree.short_names().items() for group in found[:1]}
         beside = {**{group: group for group in tree.groups()}, **groups, **beside}
-    word = next((end for end in ends if last in end.split("_")), "")
-    near = nearest(last, beside)
-    if near and not (word and near not in ends):
-        return beside[near]
-    return ends.get(word or nearest(last, ends) or "") or _nearest_path(key, known)
+    word = _with_word(last, beside) or ("" if above else _with_word(last, ends))
+    near = word or nearest(last, beside) or ""
+    if near:
+        return beside.get(near) or ends[near]
+    return ends.get(_with_word(last, ends) or nearest(last, ends) or "") or _nearest_path(key, known)
+
+
+def _by_last_word(keys: Iterable[str]) -> dict[str, str]:
+    """`{"n_heads": "model.n_heads"}`; the first of several keys that end alike."""
+    found: dict[str, str] = {}
+    for key in keys:
+        found.setdefault(key.rsplit(".", 1)[-1], key)
+    return found
+
+
+def _with_word(word: str, names: Iterable[str]) -> str:
+    """The first name that holds a whole word: `n_heads` for `heads`."""
+    return next((name for name in names if word in name.split("_")), "")
 
 
 def _nearest_path(key: str, known: Sequence[str]) -> str:

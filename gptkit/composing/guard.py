@@ -7,7 +7,7 @@ it, so that `model=gpt2 feed_forward=none` is what it says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from gptkit import registry
@@ -19,14 +19,11 @@ from gptkit.errors import Problem
 Dropped = dict[str, list[Place]]
 
 
-def stale(
-    files: Iterable[ConfFile], choices: Mapping[str, Any], typed: Iterable[str], tree: Tree
-) -> tuple[Dropped, list[Problem]]:
+def stale(files: Sequence[ConfFile], typed: Collection[str], tree: Tree) -> tuple[Dropped, list[Problem]]:
     """What of the files must fall away, and what names a part that nobody chose.
 
     Args:
         files: all that a config is composed of.
-        choices: what is chosen for each group in the end.
         typed: the groups chosen on the command line.
         tree: all YAML.
 
@@ -35,7 +32,9 @@ def stale(
     """
     dropped: Dropped = {}
     problems: list[Problem] = []
-    typed = set(typed)
+    choices: dict[str, list[str]] = {}
+    for file in files:
+        choices.setdefault(file.group, []).append(file.option)
     for file in files:
         for slot, place, node in parts_in(file):
             if not isinstance(node, dict):

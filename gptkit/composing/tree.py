@@ -141,6 +141,11 @@ class Tree:
     def find(self, group: str, option: str) -> ConfFile | None:
         return self.files.get(group, {}).get(option)
 
+    def at(self, path: str) -> ConfFile | None:
+        """The file of a path such as `model/position/rotary`."""
+        group, _, option = path.removesuffix(".yaml").rpartition("/")
+        return self.find(group, option)
+
     def short_names(self) -> dict[str, list[str]]:
         """The groups that each last word may mean: `position` -> `["model/position"]`."""
         found: dict[str, list[str]] = {}
