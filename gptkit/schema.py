@@ -273,8 +273,10 @@ def expected(kind: Any) -> str:
         return " or ".join(expected(part) for part in arguments)
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments)) if len(arguments) > 1 else repr(arguments[0])
-    if origin is list or kind is list:
-        return f"a list of {_plural(arguments[0])}" if origin is list else "a list"
+    if kind is list:
+        return "a list"
+    if origin is list:
+        return "a list of " + " or ".join(_plural(part) for part in arguments)
     if origin is dict or kind is dict:
         return "a group of keys"
     return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
