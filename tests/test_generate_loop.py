@@ -25,7 +25,7 @@ PROMPT = [3, 1, 4, 1, 5]
 
 def model_of(**options):
     heads = {"n_kv_heads": 2} if options.get("attention") == "grouped_query" else {}
-    spread = {"unnormalised": 0.1, "summed_heads": 0.3}.get(options.get("attention"), 0.5)
+    spread = {"unnormalised": 0.1, "summed_heads": 0.4}.get(options.get("attention"), 0.5)
     head = {"name": "language_model", "tied": False}  # a tied one says the same token again and again
     return tiny(vocab_size=V, spread=spread, head=head, **heads, **options)
 

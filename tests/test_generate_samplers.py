@@ -11,7 +11,7 @@ from gptkit.errors import UserError
 from gptkit.generate import draw
 from gptkit.generate.samplers import Greedy, Sample, Sampler
 
-TIMES = 40
+TIMES = 25
 ALMOST_ONE = 1 - 2**-53
 
 
@@ -212,6 +212,15 @@ def test_a_large_vocabulary_is_cut_the_same_without_sorting_it(share, monkeypatc
     monkeypatch.setattr(draw, "_FEW", 10**9)
     assert torch.equal(short, draw.nucleus(p, share))
     assert (p * short).sum(-1).ge(share - 1e-12).all()
+
+
+def test_a_share_that_is_met_exactly_takes_no_further_token():
+    p = torch.tensor([[0.25, 0.5, 0.125, 0.125]])
+    kept = {share: draw.nucleus(p, share)[0].int().tolist() for share in (0.0, 0.5, 0.51, 0.75, 0.875, 1.0)}
+    assert kept == {
+        0.0: [0, 1, 0, 0], 0.5: [0, 1, 0, 0], 0.51: [1, 1, 0, 0], 0.75: [1, 1, 0, 0], 0.875: [1, 1, 1, 0],
+        1.0: [1, 1, 1, 1],
+    }  # fmt: skip
 
 
 BAD = {
