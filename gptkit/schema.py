@@ -272,7 +272,8 @@ def expected(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(expected(part) for part in arguments)
     if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments)) if len(arguments) > 1 else repr(arguments[0])
+        choices = [str(choice) for choice in arguments]
+        return "one of " + ", ".join(choices) if len(choices) > 1 else repr(choices[0])
     if kind is list:
         return "a list"
     if origin is list:
