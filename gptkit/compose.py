@@ -155,7 +155,10 @@ def _compose_files(
         ]
     typed = {*words.choices, *(choice.group for choice in words.added)}
     dropped, problems = stale([file for file, _ in order], typed, survey.tree)
-    survey.lost |= {problem.key.split("=")[0].replace("/", ".").removesuffix(".name") for problem in problems}
+    problems += [
+        _clash(*survey.tree.clashes[file.name]) for file, _ in order if file.name in survey.tree.clashes
+    ]
+    survey.lost |= {p.key.split("=")[0].replace("/", ".").removesuffix(".name") for p in problems}
     config: Config = {}
     for file, package in order:
         merge(config, nested(package, without(file.content, [("defaults",), *dropped.get(file.name, ())])))
@@ -179,7 +182,8 @@ def _finish(
         told += whole.unchosen(config)
     order = sorted(files, key=lambda file: file.group not in OVERLAYS)
     told = explain(told, config, words.settings, order, survey.tree)
-    lost = words.lost | survey.lost
+    lost, guessed = words.lost | survey.lost, words.guessed | survey.guessed
+    told = [p for p in told if p.key not in guessed]
     return [
         p for p in told if not any(p.key == key or p.key.startswith(f"{key}.") or not key for key in lost)
     ]
@@ -246,6 +250,11 @@ def _hydra_problem(error: Exception) -> Problem:
     if twice:
         return Problem(twice[1], "is chosen twice.", f"Write '- override /{twice[1]}: …' the second time.")
     return Problem(str(getattr(error, "full_key", "") or ""), f"{first}.")
+
+
+def _clash(one: ConfFile, other: ConfFile) -> Problem:
+    told = f"stands in two places: {one.where()} ({one.owner}) and {other.where()} ({other.owner})."
+    return Problem(one.name, told, "Rename one of them.")
 
 
 def _in_order(verb: str, survey: Survey, words: Words) -> list[tuple[ConfFile, str]]:

@@ -91,12 +91,9 @@ def test_short_names_mean_the_one_group_that_ends_so() -> None:
 
 
 def test_values() -> None:
-    config = gptkit.compose(
-        [
-            "optimizer.betas[1]=0.5", "optimizer.lr=3e-4", "trainer.precision=32", "name=2026", "model.d_ff=${model.d_model}",
-            "logger.wandb.tags=[a,b]", "trainer.gradient_clip=null", "seed=7", "seed=8", "model.vocab_size=null",
-        ]
-    )  # fmt: skip
+    words = """optimizer.betas[1]=0.5 optimizer.lr=3e-4 trainer.precision=32 name=2026 model.d_ff=${model.d_model}
+        logger.wandb.tags=[a,b] trainer.gradient_clip=null seed=7 seed=8 model.vocab_size=null"""
+    config = gptkit.compose(words.split())
     assert config["optimizer"]["betas"] == [0.9, 0.5]
     assert config["optimizer"]["lr"] == 3e-4
     assert config["trainer"]["precision"] == "32"
@@ -166,7 +163,9 @@ def test_the_environment_is_read_on_the_command_line_alone(monkeypatch: pytest.M
     assert gptkit.compose(["name=${oc.env:GPTKIT_NO_SUCH,x}"])["name"] == "x"
 
 
-def test_a_part_of_this_session_needs_no_yaml() -> None:
+def test_a_part_of_this_session_needs_no_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+
     @gptkit.register("model.norm", "here_only")
     class HereOnly:
         """A norm.
@@ -179,7 +178,7 @@ def test_a_part_of_this_session_needs_no_yaml() -> None:
             self.eps = eps
 
     assert gptkit.compose(["norm=here_only"])["model"]["norm"] == {"name": "here_only", "eps": 0.5}
-    with pytest.raises(ConfigError, match="norm=here_onyl.*Did you mean model/norm=here_only"):
+    with pytest.raises(ConfigError, match=r"norm=here_onyl.*Did you mean model/norm=here_only"):
         gptkit.compose(["norm=here_onyl"])
 
 

@@ -63,6 +63,7 @@ class Survey:
         declared: the groups that some file chooses from.
         mended: the defaults list to use in place of a file's own, by the file's name.
         lost: keys whose part could not be told; what is said about them is no further news.
+        guessed: keys whose part is what a misspelt one may have been meant to be.
     """
 
     tree: Tree
@@ -70,6 +71,7 @@ class Survey:
     declared: set[str] = field(default_factory=set)
     mended: dict[str, list[Any]] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
+    guessed: set[str] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
 
     def read(self, file: ConfFile) -> None:
@@ -77,10 +79,6 @@ class Survey:
         if file.name in self._seen:
             return
         self._seen.add(file.name)
-        if file.name in self.tree.clashes:
-            one, other = self.tree.clashes[file.name]
-            told = f"stands in two places: {one.where()} ({one.owner}) and {other.where()} ({other.owner})."
-            self.problems.append(Problem(file.name, told, "Rename one of them."))
         try:
             content = file.content
         except ConfigError as error:
@@ -173,6 +171,7 @@ class Survey:
                 self._tell(file, entry.line, f"{entry.group}={option}", "no such option.", hint)
                 option = nearest(option, self.tree.files[entry.group]) or ""
                 found = self.tree.find(entry.group, option)
+                self.guessed.add(entry.group.replace("/", "."))
             if found is None:
                 self.lost.add(entry.group.replace("/", "."))
                 continue

@@ -66,6 +66,7 @@ class Words:
         full: every word with its short name in full, for the record.
         problems: what could not be understood.
         lost: keys whose part could not be told.
+        guessed: keys whose part is what a misspelt one may have been meant to be.
     """
 
     choices: dict[str, Choice] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class Words:
     full: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
+    guessed: set[str] = field(default_factory=set)
 
 
 def read_words(words: Iterable[str], tree: Tree, read_value: ReadValue) -> Words:
@@ -170,8 +172,7 @@ class _Reader:
             self._problem(f"{group}={option}", "no such option.", self.tree.no_option(group, option))
             match = nearest(option, self.tree.options(group))
             kept += [match] if match else []
-            if not match:
-                self.found.lost.add(group.replace("/", "."))
+            (self.found.guessed if match else self.found.lost).add(group.replace("/", "."))
         several = text.strip().startswith("[")
         many = (
             registry.SLOTS[group.replace("/", ".")].many
