@@ -33,8 +33,9 @@ def run(args: list[str]) -> int:
     """
     flags, words = split_flags(args, ["-q", "--quiet", "--dry-run", "--json"], ["--config-dir"])
     resume, words = take_key(words, "resume")
+    quiet = "-q" in flags or "--quiet" in flags
     if resume is not None:
-        return go_on(resume, words, quiet="-q" in flags or "--quiet" in flags)
+        return go_on(resume, words, quiet=quiet)
     from gptkit.compose import compose, expand
 
     config = compose(words, config_dir=flags.get("--config-dir"))
@@ -44,11 +45,12 @@ def run(args: list[str]) -> int:
         show_config(config, as_json="--json" in flags)
         return 0
     from gptkit import run as runs
-    from gptkit.train.launch import launch, shared
+    from gptkit.train.launch import devices, launch, shared
 
+    devices(config)  # what is not there is told before a folder is made
     full = expand(words, config_dir=flags.get("--config-dir"))
     made = shared(lambda: runs.create(config, full))
-    return finish(made, launch(made), quiet="-q" in flags or "--quiet" in flags)
+    return finish(made, launch(made, quiet=quiet), quiet=quiet)
 
 
 def finish(run: Any, code: int, *, quiet: bool = False) -> int:
@@ -91,4 +93,4 @@ def go_on(spec: str, words: list[str], *, quiet: bool = False) -> int:
 
     print(f"Going on with {found.path}", file=sys.stderr)
     made = shared(take_up)
-    return finish(made, launch(made), quiet=quiet)
+    return finish(made, launch(made, quiet=quiet), quiet=quiet)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gptkit.train.reporter import Reporter
 
 
-def fit(run: Run) -> dict[str, Any]:
+def fit(run: Run, *, quiet: bool = False) -> dict[str, Any]:
     """Train a run in this process, or this process's share of it under torchrun or srun.
 
     A run that has checkpoints goes on from its newest one, exactly as if it had never stopped. SIGINT
@@ -26,6 +26,7 @@ def fit(run: Run) -> dict[str, Any]:
 
     Args:
         run: its folder holds `config.json`, and receives all that the run leaves.
+        quiet: show notices alone.
 
     Returns:
         What `result.json` holds. `status` is `finished`, or `stopped` with the `signal`; on all
@@ -54,7 +55,7 @@ def fit(run: Run) -> dict[str, Any]:
         with run.checkpoints.exclusive():
             (run.path / RESULT).unlink(missing_ok=True)  # that of an earlier part of the run
             run.save_tokenizer(job.dataset.tokenizer)
-            result = _report(Reporter(job), job, signals)
+            result = _report(Reporter(job, quiet), job, signals)
     else:
         result = _train(job, signals, None)
     for callback in job.callbacks:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +35,15 @@ class WorkerError(GptkitError):
     """One of the processes that trained together failed; says which, and its last words."""
 
 
-def launch(run: Run) -> int:
+def launch(run: Run, *, quiet: bool = False) -> int:
     """Train a run to its end, on as many devices as its config asks for.
 
     Under torchrun or srun this process is one of those that train. Otherwise several devices get a
     process each, and this one waits for them and passes signals on.
+
+    Args:
+        run: its folder holds the config.
+        quiet: show notices alone.
 
     Returns:
         The exit code: 0 for a finished run, 130 or 143 for one that a signal stopped after a step
@@ -49,16 +53,26 @@ def launch(run: Run) -> int:
         ConfigError: the devices that are asked for are not there.
         GptkitError: training failed; `WorkerError` where it was in another process.
     """
-    config = completed(run.config())
+    count = devices(run.config())
+    return _here(run, quiet) if count == 1 else _Fleet(run, count, quiet).train()
+
+
+def devices(config: Mapping[str, Any]) -> int:
+    """How many processes `launch` will start for a normalised config; 1 trains in this process.
+
+    Raises:
+        ConfigError: the devices that are asked for are not there, or the strategy cannot use them.
+        RunError: several machines are asked for, and nothing has started this command on each.
+    """
+    config = completed(config)
     if World.of().size > 1:
-        return _here(run)
+        return 1
     if config["nodes"] > 1:
         raise RunError(
             f"nodes={config['nodes']} needs a launcher on each machine. Start the same command with srun, or "
             "with torchrun --nnodes; each process finds the others."
         )
-    count = strategies.processes(config)
-    return _here(run) if count == 1 else _Fleet(run, count).train()
+    return strategies.processes(config)
 
 
 def shared(create: Callable[[], Run], world: World | None = None) -> Run:
@@ -109,13 +123,13 @@ def announce_ready() -> None:
         _write(Path(desk) / READY, str(os.getpid()))
 
 
-def _here(run: Run) -> int:
+def _here(run: Run, quiet: bool) -> int:
     """Train in this process."""
     from gptkit.train.fit import fit
     from gptkit.train.signals import exit_code
 
     try:
-        result = fit(run)
+        result = fit(run, quiet=quiet)
     except KeyboardInterrupt:
         return exit_code(signal.SIGINT)
     return exit_code(result["signal"]) if result["status"] == "stopped" else 0
@@ -128,8 +142,8 @@ class _Fleet:
     tells the first of them; that one agrees with the others on the step to stop after.
     """
 
-    def __init__(self, run: Run, count: int) -> None:
-        self.run, self.count = run, count
+    def __init__(self, run: Run, count: int, quiet: bool = False) -> None:
+        self.run, self.count, self.quiet = run, count, quiet
         self.asked = 0
         self.told = False
 
@@ -150,7 +164,7 @@ class _Fleet:
 
     def _command(self) -> list[str]:
         here = ["--standalone", f"--nproc-per-node={self.count}"]
-        worker = ["-m", "gptkit.train.worker", str(self.run.path.resolve())]
+        worker = ["-m", "gptkit.train.worker", str(self.run.path.resolve()), *(["-q"] if self.quiet else [])]
         return [sys.executable, "-m", "gptkit.train.agent", *here, *worker]
 
     def _environment(self) -> dict[str, str]:

@@ -29,13 +29,14 @@ class Reporter:
 
     Args:
         job: what is trained.
+        quiet: show notices alone.
 
     Raises:
         UserError: a logger cannot be had on this machine.
     """
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, quiet: bool = False) -> None:
+        self.job, self.quiet = job, quiet
         self.folder: Path = job.run.path
         self._progress: Progress | None = None
         self._loggers = build_loggers(job.config["logger"], self.notice)
@@ -77,7 +78,7 @@ class Reporter:
         self._device = next(model.parameters()).device
         self._peak_flops = hardware.peak_flops(self._device, config["trainer"]["precision"])
         self._loggers.start(self.folder, dict(config), self.job.run.name)
-        self._progress = Progress(self.job.max_steps, step)
+        self._progress = Progress(self.job.max_steps, step, self.quiet)
 
     def ready(self) -> None:
         """Steps begin."""

@@ -1,4 +1,4 @@
-"""One of several processes that train a run: `python -m gptkit.train.worker RUN_DIR`, under torchrun."""
+"""One of several processes that train a run: `python -m gptkit.train.worker RUN_DIR [-q]`, under torchrun."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         from gptkit.run import Run
         from gptkit.train.fit import fit
 
-        result = fit(Run(folder))
+        result = fit(Run(folder), quiet="-q" in arguments[1:])
     except Exception as error:
         tail = "".join(traceback.format_exception(error)).rstrip().splitlines()[-_TAIL_LINES:]
         report_failure(error, "\n".join(tail), world)
