@@ -216,6 +216,18 @@ def test_no_token_may_be_asked_for():
     assert list(stream(model_of(), SIGNS, "ab", max_tokens=0)) == []
 
 
+def test_the_room_for_tokens_grows_as_they_come(monkeypatch):
+    from gptkit.generate import reader
+
+    model, options = model_of(position="learned"), {"max_tokens": 40, "samples": 2, "seed": 1}
+    prompts = [[1, 2, 3], [4]]
+    expected = tokens_of(model, prompts, **options)
+    monkeypatch.setattr(reader, "_ROOM", 1)
+    assert tokens_of(model, prompts, **options) == expected
+    endless = stream(model, SIGNS, "ab", max_tokens=10**15, sampler=Sample(temperature=2.0))
+    assert "".join(next(endless) for _ in range(30))
+
+
 def test_an_empty_prompt_starts_after_the_end_of_a_text_or_at_a_new_line():
     model, options = model_of(), {"max_tokens": 5, "sampler": "greedy"}
     newline = SIGNS.encode("\n")

@@ -19,12 +19,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gptkit.model.cache import Caches
 from gptkit.model.gpt import GPT
 from gptkit.model.interfaces import Mask, MaskContext
 from gptkit.model.masks import SlidingWindow, dense
 
+_ROOM = 4096  # tokens that are foreseen; where more come, the room doubles
 _PROBE = 512  # positions at which a mask is asked whether it is causal
 
 
@@ -44,22 +46,19 @@ class Reader:
         self.model, self.window = model, window(model)
         self.end = max(map(len, rows))  # tokens that stand in each row, padding among them
         device = model.embedding.weight.device
-        total = self.end + more
-        self.tokens = torch.zeros(len(rows), total, dtype=torch.long)
-        padding = torch.zeros(len(rows), total, dtype=torch.bool)
-        for index, row in enumerate(rows):
-            self.tokens[index, self.end - len(row) : self.end] = torch.tensor(row)
-            padding[index, : self.end - len(row)] = True
-        self.tokens = self.tokens.to(device)
-        self.padding = padding.to(device)
+        padded = [[0] * (self.end - len(row)) + list(row) for row in rows]
+        self.tokens = F.pad(torch.tensor(padded, device=device), (0, min(more, _ROOM)))
+        real = [[at >= self.end - len(row) for at in range(self.end)] for row in rows]
+        self.padding = ~torch.tensor(real, device=device)  # [B, the prompts' length]
         self.padded = self.end - min(map(len, rows))  # columns that hold padding are the first of them
         causal = is_causal(model)
         self.slides = causal and is_relative(model)
         self.held = 0  # tokens that the cache has read
         self.caches: Caches | None = None
         if use_cache and causal:
-            fits = total <= self.window
-            self.caches = model.new_caches(len(rows), min(total, self.window), slide=self.slides and not fits)
+            total = self.end + more
+            slide = self.slides and total > self.window
+            self.caches = model.new_caches(len(rows), min(total, self.window), slide=slide)
 
     def scores(self) -> Tensor:
         """[B, V], the score of each token that may come next."""
@@ -73,6 +72,8 @@ class Reader:
 
     def add(self, tokens: Tensor) -> None:
         """One more token in each row, [B]."""
+        if self.end == self.tokens.shape[1]:
+            self.tokens = F.pad(self.tokens, (0, self.end))
         self.tokens[:, self.end] = tokens
         self.end += 1
 
@@ -86,7 +87,9 @@ class Reader:
 
     def _read(self, first: int, caches: Caches | None = None) -> Tensor:
         """The model's scores after the tokens from `first` on."""
-        padding = self.padding[:, first : self.end] if first < self.padded else None
+        padding = None
+        if first < self.padded:
+            padding = F.pad(self.padding[:, first:], (0, self.end - self.padding.shape[1]), value=False)
         tokens = self.tokens[:, first : self.end]
         scores = self.model(tokens, padding=padding, caches=caches, last_only=True)
         self.held = self.end
