@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from gptkit.text.batches import BatchOrder
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny
 
 from gptkit.errors import ConfigError
+from gptkit.text.batches import BatchOrder
 from gptkit.train.data import Documents, Share, StepBatches
 
 TOKENS = np.arange(400, dtype=np.uint16)

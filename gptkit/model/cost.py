@@ -52,7 +52,9 @@ def score_widths(attention: nn.Module) -> tuple[int, int]:
     """
     cache = attention.new_cache(1, 1, torch.device("meta"), torch.float32)  # type: ignore[operator]
     heads: int = attention.shape.n_heads  # type: ignore[union-attr, assignment]
-    keys, values = (int(getattr(cache, name).shape[-1]) if hasattr(cache, name) else 0 for name in ("keys", "values"))
+    keys, values = (
+        int(getattr(cache, name).shape[-1]) if hasattr(cache, name) else 0 for name in ("keys", "values")
+    )
     return heads * keys, heads * values
 
 
