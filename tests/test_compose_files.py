@@ -172,6 +172,11 @@ def test_a_whole_config_comes_back_as_it_is() -> None:
     )
     Path("whole.json").write_text(json.dumps(config))
     assert gptkit.compose(["config=whole.json"]) == config
+    bare = gptkit.compose(["logger=none", "mask=[]"])
+    Path("bare.json").write_text(json.dumps(bare))
+    assert gptkit.compose(["config=bare.json"]) == bare
+    assert list(gptkit.compose(["config=whole.json", "logger=[csv,wandb]"])["logger"]) == ["csv", "wandb"]
+    assert gptkit.compose(["config=whole.json", "logger=none", "position=none"])["logger"] == {}
     run = Path("run")
     run.mkdir()
     (run / "config.json").write_text(json.dumps(config))

@@ -15,8 +15,19 @@ from pathlib import Path
 
 from gptkit.errors import GptkitError, did_you_mean
 
-_FIRST = ("train", "generate", "next", "show", "components", "config")
+_FIRST = ("train", "generate", "next", "show", "components", "config", "plugins", "new", "import", "doctor")
 _SUMMARY = re.compile(r'^SUMMARY = "(.*)"$', re.MULTILINE)
+_START = """\
+gptkit: a GPT is a composition of named parts.
+
+  gptkit train                                a small GPT on real text, in about a minute
+  gptkit train position=rotary tokenizer=bpe  swap parts, a word each
+  gptkit components                           all that can be swapped
+  gptkit show model=gpt2                      draw a model before it is trained
+  gptkit generate run=latest prompt="To be"   let a trained model speak
+  gptkit next run=latest prompt="To be"       its ranked next tokens
+
+gptkit --help lists every command; gptkit COMMAND --help explains one."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,21 +38,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(args)
+        code = _dispatch(args)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # whoever read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _silence()
+        return 141
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+        _complain("Stopped.")
         return 130
     except GptkitError as error:
-        _explain(error)
+        _show_traceback(error)
         _complain(str(error))
         return error.exit_code
     except Exception as error:
-        _explain(error)
-        _complain(f"{type(error).__name__}: {error}")
-        _complain("This is not your mistake but gptkit's. GPTKIT_DEBUG=1 shows where it happened.")
+        _show_traceback(error)
+        told = " ".join(str(error).split())[:500]
+        _complain(f"gptkit met an error that it did not expect: {type(error).__name__}: {told}")
+        _complain("GPTKIT_DEBUG=1 shows where it happened.")
         return 1
 
 
@@ -63,7 +77,12 @@ def module_of(verb: str) -> str:
 
 
 def _dispatch(args: list[str]) -> int:
-    if not args or args[0] in {"-h", "--help", "help"}:
+    if not args:
+        print(_START)
+        return 0
+    if args[0] == "help":
+        args = [*args[1:2], "--help"]
+    if args[0] in {"-h", "--help"}:
         print(_help())
         return 0
     if args[0] in {"--version", "-V"}:
@@ -71,8 +90,7 @@ def _dispatch(args: list[str]) -> int:
     verb, *rest = args
     known = verbs()
     if verb not in known:
-        meant = did_you_mean(verb, known)
-        _complain(f"gptkit has no command {verb!r}. {meant or 'Commands: ' + ', '.join(known) + '.'}")
+        _complain(_no_verb(verb, known))
         return 2
     module = importlib.import_module(module_of(verb))
     if any(flag in rest for flag in ("-h", "--help")):
@@ -81,22 +99,32 @@ def _dispatch(args: list[str]) -> int:
     return module.run(rest)
 
 
+def _no_verb(verb: str, known: dict[str, str]) -> str:
+    """What to say of a command that is none; a word of a config most likely lacks its command."""
+    if "=" in verb:
+        return f"{verb!r} is no command. Did you mean: gptkit train {verb}"
+    if verb.startswith("-"):
+        return f"{verb!r} is no flag of gptkit itself. A command comes first: gptkit train {verb}"
+    meant = did_you_mean(verb, known) or f"Commands: {', '.join(known)}."
+    return f"{verb!r} is no command. {meant}"
+
+
 def _help() -> str:
     known = verbs()
     wide = max(map(len, known))
     lines = [f"  {verb:<{wide}}  {summary}" for verb, summary in known.items()]
     return "\n".join(
         [
-            "gptkit composes a GPT from named parts, trains it and lets it speak.",
+            "gptkit COMMAND [key=value ...]",
             "",
             *lines,
             "",
-            "gptkit VERB --help shows examples. Start with: gptkit train",
+            "gptkit COMMAND --help explains one, with examples. Start with: gptkit train",
         ]
     )
 
 
-def _explain(error: BaseException) -> None:
+def _show_traceback(error: BaseException) -> None:
     if os.environ.get("GPTKIT_DEBUG"):
         import traceback
 
@@ -104,5 +132,20 @@ def _explain(error: BaseException) -> None:
 
 
 def _complain(message: str) -> None:
-    red, end = ("\033[31m", "\033[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
-    print(f"{red}{message}{end}", file=sys.stderr)
+    try:
+        red, end = (
+            ("\033[31m", "\033[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
+        )
+        print(f"{red}{message}{end}", file=sys.stderr)
+    except BrokenPipeError:
+        _silence()
+
+
+def _silence() -> None:
+    """Let nothing that is still to be written fail on a pipe that has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())

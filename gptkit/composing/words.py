@@ -274,8 +274,8 @@ def as_choices(file: ConfFile) -> dict[str, Any]:
             part = normal_part(slot, node) if node is not None else {}
         except (TypeError, ValueError, KeyError):
             continue
-        names = list(part) if slot.many and node is not None else part.get("name")
-        if names is not None and names != []:
+        names = list(part) if slot.many else part.get("name")
+        if node is not None and names is not None:
             place = tuple(slot.name.split("."))
             file.places[len(defaults)] = place if slot.many else (*place, "name")
             defaults.append({f"override /{slot.group}": names})
