@@ -128,7 +128,10 @@ def test_which_models_slide_and_which_are_read_anew():
         assert not is_causal(model_of(mask=mask)), mask
     assert not is_relative(model_of(position="none", mask=[{"name": "explicit", "matrix": triangle}]))
     mixed = {"0": {"position": "none"}}
-    assert is_relative(model_of(position="rotary", layers=mixed))
+    own = model_of(position="rotary", layers=mixed)
+    assert is_relative(own)
+    own.blocks[0].attention.position.is_relative = False
+    assert not is_relative(own)
     assert not is_relative(model_of(position="sinusoidal", layers=mixed))
 
 

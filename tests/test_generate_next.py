@@ -36,6 +36,7 @@ def test_the_ranking_is_the_softmax_of_the_scores():
     every = next_tokens(model, SIGNS, prompt, k=1000)
     close(sum(token.probability for token in every), 1.0)
     assert len(every) == SIGNS.vocab_size
+    close(sum(token.probability for token in next_tokens(model.float(), SIGNS, prompt, k=1000)), 1.0)
 
 
 def test_the_prompt_is_read_as_generate_reads_it():
