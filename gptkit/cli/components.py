@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gptkit import registry
+from gptkit import __version__, registry
 from gptkit.cli.arguments import split_flags
+from gptkit.cli.paper import Paper
 from gptkit.errors import GptkitError, UserError, did_you_mean
-from gptkit.registry import Component
+from gptkit.registry import Component, Slot
+from gptkit.schema import expected
 
 SUMMARY = "what can be swapped: parts, their options, where they come from"
 USAGE = """\
@@ -27,16 +32,21 @@ def run(args: list[str]) -> int:
         UserError: there is no such slot or part.
     """
     flags, words = split_flags(args, ["--json"])
+    words = [part for word in words for part in word.split("=", 1)]
     if len(words) > 2:
         raise UserError("gptkit components takes a slot and a name at most.")
     slot = slot_named(words[0]) if words else None
     chosen = [registry.find(slot, words[1])] if slot and len(words) == 2 else registry.components(slot)
     if "--json" in flags:
         print(json.dumps([described(component) for component in chosen], indent=2))
-    elif len(words) == 2:
-        show_one(chosen[0])
+        return 0
+    paper = Paper()
+    if len(words) == 2:
+        show_part(chosen[0], paper)
+    elif slot:
+        show_slot(registry.SLOTS[slot], chosen, paper)
     else:
-        show_all(chosen, options=slot is not None)
+        show_all(chosen, paper)
     return 0
 
 
@@ -54,17 +64,18 @@ def slot_named(word: str) -> str:
         return matches[0]
     known = [*registry.SLOTS, *(name.rsplit(".", 1)[-1] for name in registry.SLOTS)]
     raise UserError(
-        f"There is no slot {word!r}. {did_you_mean(plain, known) or 'Slots: ' + ', '.join(registry.SLOTS)}"
+        f"There is no slot {word!r}. {did_you_mean(plain, known) or 'Slots: ' + ', '.join(registry.SLOTS) + '.'}"
     )
 
 
 def described(component: Component) -> dict[str, Any]:
     """A part as plain data."""
     origin = component.origin
+    version = __version__ if origin.kind == "core" else origin.version
     found: dict[str, Any] = {
         "slot": component.slot,
         "name": component.name,
-        "origin": {"kind": origin.kind, "package": origin.package, "version": origin.version},
+        "origin": {"kind": origin.kind, "package": origin.package, "version": version},
     }
     try:
         declared = component.declaration
@@ -80,64 +91,104 @@ def described(component: Component) -> dict[str, Any]:
         }
         for option in declared.options
     ]
-    return {**found, "summary": declared.summary, "options": options}
+    return {**found, "summary": declared.summary, "doc": declared.doc, "options": options}
 
 
-def origin_of(component: Component) -> str:
+def show_all(components: list[Component], paper: Paper) -> None:
+    """A line for each part, slot by slot."""
+    wide = max(len(component.name) for component in components)
+    slot = ""
+    for component in components:
+        if component.slot != slot:
+            slot = component.slot
+            paper.line()
+            paper.cut((slot, "bold"), (f"  {registry.SLOTS[slot].summary}", "dim"))
+        told, origin = described(component), brief_origin(component)
+        style = "" if "summary" in told else "red"
+        paper.cut(
+            (f"  {component.name:<{wide}}", "cyan"),
+            (f"  {told.get('summary') or told.get('error', '')}", style),
+            end=(f"  {origin}", "dim"),
+        )
+    paper.line()
+    paper.line(("gptkit components SLOT shows options; gptkit components SLOT NAME one part.", "dim"))
+
+
+def show_slot(slot: Slot, components: list[Component], paper: Paper) -> None:
+    """The parts of a slot with their options."""
+    paper.line((slot.name, "bold"), (f"  {slot.summary}", "dim"))
+    for component in components:
+        told = described(component)
+        paper.line()
+        paper.line((f"  {component.name}", "bold cyan"), (f"  {brief_origin(component)}", "dim"))
+        paper.wrapped(told.get("summary") or told.get("error", ""), indent=4)
+        _show_options(component, paper, indent=4)
+    paper.line()
+    words = f"{slot.group}={components[-1].name}" if components else f"{slot.group}=NAME"
+    more = f"; +{words} adds to what is there" if slot.many else ""
+    paper.line((f"gptkit train {words} chooses{more}.", "dim"))
+
+
+def show_part(component: Component, paper: Paper) -> None:
+    """Everything about one part.
+
+    Raises:
+        PluginError: its source cannot be read.
+    """
+    declared, slot = component.declaration, registry.SLOTS[component.slot]
+    paper.line((f"{component.slot}={component.name}", "bold"), (f"  {component.origin}", "dim"))
+    paper.line()
+    for block in _paragraphs(declared.doc):
+        paper.wrapped(block, indent=2) if not block.startswith(" ") else paper.line((block, ""))
+        paper.line()
+    if declared.options:
+        paper.line(("Options", "bold"))
+        _show_options(component, paper, indent=2)
+        paper.line()
+    paper.line(("Choose it  ", "dim"), (f"gptkit train {slot.group}={component.name}", "cyan"))
+    for option in declared.options[:1]:
+        key = f"{slot.name}.{component.name}" if slot.many else slot.name
+        paper.line(("Set it     ", "dim"), (f"{key}.{option.name}=…", "cyan"))
+    paper.line(("Source     ", "dim"), (f"{declared.path}:{declared.line}", ""))
+
+
+def brief_origin(component: Component) -> str:
     """Where a part comes from, in few words."""
     origin = component.origin
     return "core" if origin.kind == "core" else f"{origin.package} {origin.version}".strip()
 
 
-def show_all(components: list[Component], *, options: bool) -> None:
-    """A table that fits 80 columns."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console()
-    slot = None
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(ratio=1)
-    table.add_column(no_wrap=True, style="dim")
-    for component in components:
-        if component.slot != slot:
-            slot = component.slot
-            table.add_row("", "", "")
-            table.add_row(f"[bold]{slot}[/]", f"[dim]{escape(registry.SLOTS[slot].summary)}[/]", "")
-        told = described(component)
-        lines = escape(told.get("summary") or told.get("error", ""))
-        if options:
-            lines += "".join(
-                f"\n[cyan]{o['name']}[/] [dim]{escape(_default(o))}[/]" for o in told.get("options", [])
-            )
-        table.add_row(f"  {component.name}", lines, origin_of(component))
-    console.print(table)
-    if not options:
-        console.print("\n[dim]gptkit components SLOT shows options, gptkit components SLOT NAME one part.[/]")
+def _show_options(component: Component, paper: Paper, indent: int) -> None:
+    try:
+        options = component.declaration.options
+    except GptkitError:
+        return
+    for option in options:
+        value = "needed" if option.required else json.dumps(option.default)
+        told = f" = {value}" if not option.required else " (must be given)"
+        paper.line(
+            (f"{'':{indent}}{option.name}", "cyan"), (told, "bold"), (f"   {expected(option.type)}", "dim")
+        )
+        paper.wrapped(option.help, indent=indent + 4)
 
 
-def _default(option: dict[str, Any]) -> str:
-    value = "needed" if option["required"] else json.dumps(option["default"])
-    return f"{option['type']} = {value}"
+def _paragraphs(doc: str) -> Iterator[str]:
+    """A docstring without its `Args:`, paragraph by paragraph; indented blocks stay as they are."""
+    text = re.split(r"^Args:$", doc, maxsplit=1, flags=re.MULTILINE)[0]
+    for block in re.split(r"\n\s*\n", text.strip()):
+        lines = block.splitlines()
+        yield from _blocks(lines)
 
 
-def show_one(component: Component) -> None:
-    """Everything about one part."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    declared = component.declaration
-    console = Console(highlight=False)
-    console.print(f"[bold]{component.slot}={component.name}[/]  [dim]{escape(str(component.origin))}[/]\n")
-    console.print(escape(declared.doc.split("Args:")[0].strip()))
-    if declared.options:
-        console.print("\n[bold]Options[/]")
-    for option in described(component)["options"]:
-        console.print(f"  [cyan]{option['name']}[/]: {escape(_default(option))}")
-        console.print(f"      {escape(option['help'])}")
-    group = registry.SLOTS[component.slot].group
-    console.print(
-        f"\nChoose it with [bold]{group}={component.name}[/]. Source: [dim]{escape(str(declared.path))}[/]"
-    )
+def _blocks(lines: Iterable[str]) -> Iterator[str]:
+    together: list[str] = []
+    for line in lines:
+        if line.startswith("  "):
+            if together:
+                yield " ".join(together)
+                together = []
+            yield textwrap.indent(line.rstrip(), "  ")
+        else:
+            together.append(line.strip())
+    if together:
+        yield " ".join(together)

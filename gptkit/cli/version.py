@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import platform
+
 from gptkit import __version__
+from gptkit.cli.arguments import split_flags
 
 SUMMARY = "the version of gptkit"
-USAGE = "gptkit version"
+USAGE = "gptkit version [--json]"
 
 
 def run(args: list[str]) -> int:
     """Print it."""
-    print(f"gptkit {__version__}")
+    flags, _ = split_flags(args, ["--json"])
+    if "--json" in flags:
+        print(json.dumps({"gptkit": __version__, "python": platform.python_version()}))
+    else:
+        print(f"gptkit {__version__}")
     return 0

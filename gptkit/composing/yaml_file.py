@@ -67,6 +67,24 @@ for _tag, (_pattern, _first) in _OWN.items():
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_plain_map)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts in quotes what would not be read back as text."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [
+        *_Loader.yaml_implicit_resolvers.get(first, []),
+        *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+    ]
+    for first in {*_Loader.yaml_implicit_resolvers, *yaml.SafeDumper.yaml_implicit_resolvers}
+}
+
+
+def dump(value: Any) -> str:
+    """Plain data as YAML that `parse` reads back as it was."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
 def read(path: Path) -> tuple[str, Any]:
     """A file's text and what it says.
 

@@ -1,0 +1,58 @@
+"""Lines on a terminal or in a pipe: cut or wrapped to its width, in colour where colour is seen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from typing import TextIO
+
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+_NARROW, _WIDE = 40, 100
+Piece = tuple[str, str]
+
+
+class Paper:
+    """Writes lines of coloured pieces, each a text with its style: `("core", "dim")`.
+
+    Args:
+        out: where to; standard output if not given.
+    """
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self.out = out or sys.stdout
+        self.width = max(_NARROW, min(_WIDE, shutil.get_terminal_size((80, 24)).columns))
+        self.colour = coloured(self.out)
+
+    def line(self, *pieces: Piece) -> None:
+        """One line, however long."""
+        self.out.write("".join(self._painted(*piece) for piece in pieces) + "\n")
+
+    def cut(self, *pieces: Piece, end: Piece = ("", "")) -> None:
+        """One line, cut to the width; `end` stands at its end whole."""
+        room = self.width - len(end[0])
+        kept = []
+        for text, style in pieces:
+            short = text if len(text) <= room else text[: max(0, room - 1)].rstrip() + "…"
+            kept.append((short, style))
+            room -= len(short)
+            if short != text:
+                break
+        self.line(*kept, end)
+
+    def wrapped(self, text: str, indent: int = 0, style: str = "") -> None:
+        """A paragraph."""
+        margin = " " * indent
+        for row in textwrap.wrap(text, self.width, initial_indent=margin, subsequent_indent=margin):
+            self.line((row, style))
+
+    def _painted(self, text: str, style: str) -> str:
+        if not (self.colour and style and text):
+            return text
+        return f"\x1b[{';'.join(_CODES[word] for word in style.split())}m{text}\x1b[0m"
+
+
+def coloured(out: TextIO) -> bool:
+    """Whether colours are seen: on a terminal that is no dumb one, without `NO_COLOR`."""
+    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
