@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FEW = 512  # candidates tried before all are sorted
+_FEW = (512, 8192)  # candidates tried before all are sorted
 
 
 def inverse(p: Tensor, uniform: Sequence[float]) -> Tensor:
@@ -61,11 +61,12 @@ def _falling(p: Tensor, share: float) -> tuple[Tensor, Tensor]:
     import torch
 
     wide = torch.float32 if p.device.type == "mps" else torch.float64
-    if p.device.type == "cpu" and p.shape[-1] > 4 * _FEW:  # sorting all takes longer than a forward pass
-        some = p.topk(_FEW).values
-        mass = some.cumsum(-1, dtype=wide)
-        if bool((mass[:, -1] >= share).all()):
-            return some, _shifted(mass)
+    for few in _FEW if p.device.type == "cpu" else ():  # sorting all takes as long as a small model
+        if p.shape[-1] > 4 * few:
+            some = p.topk(few).values
+            mass = some.cumsum(-1, dtype=wide)
+            if bool((mass[:, -1] >= share).all()):
+                return some, _shifted(mass)
     falling = p.sort(-1, descending=True).values
     return falling, _shifted(falling.cumsum(-1, dtype=wide))
 
