@@ -1,0 +1,1 @@
+"""A composed model as text and pictures, before anything is trained."""
