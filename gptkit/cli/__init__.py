@@ -20,7 +20,7 @@ _SUMMARY = re.compile(r'^SUMMARY = "(.*)"$', re.MULTILINE)
 _START = """\
 gptkit: a GPT is a composition of named parts.
 
-  gptkit train                                a small GPT on real text, in about a minute
+  gptkit train                                a small GPT, in about a minute
   gptkit train position=rotary tokenizer=bpe  swap parts, a word each
   gptkit components                           all that can be swapped
   gptkit show model=gpt2                      draw a model before it is trained
