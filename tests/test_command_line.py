@@ -127,7 +127,7 @@ def test_show_tells_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["show", "model=gpt2", "tokenizer=gpt2", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["parameters"] == 124_439_808
-    assert told["cache_bytes_at_context"] == 2 * 12 * 768 * 4 * 1024
+    assert told["memory_bytes"]["cache"] == 2 * 12 * 768 * 4 * 1024
     assert main(["show", *TINY, "position=alibi", f"out={tmp_path / 'm.svg'}"]) == 0
     assert (tmp_path / "m.svg").read_text("utf-8").startswith("<svg")
     capsys.readouterr()
