@@ -93,8 +93,9 @@ def operations(model: GPT, context_length: int | None = None) -> Operations:
     visible = 0.0
     for (layer, _), operations in tally.reading.items():
         mask: Any = model.mask if layer is None else model.blocks[layer].attention.mask  # type: ignore[union-attr]
-        share = shares.setdefault(id(mask), visible_share(mask, tokens))
-        visible += share * operations / tokens
+        if id(mask) not in shares:
+            shares[id(mask)] = visible_share(mask, tokens)
+        visible += shares[id(mask)] * operations / tokens
     each = [{place: n / tokens for place, n in held.items()} for held in (tally.weights, tally.reading)]
     return Operations(tokens, each[0], each[1], visible, tuple(sorted(tally.guessed)))
 

@@ -110,12 +110,21 @@ def _copied(model: GPT) -> GPT:
     """A copy that holds empty tensors; those of a sharded model must not be touched by one process alone."""
     if any(hasattr(parameter, "device_mesh") for parameter in model.parameters()):
         raise TypeError("a sharded model")
-    memo: dict[int, Any] = {id(model.tokenizer): model.tokenizer, id(model.config): model.config}
-    for parameter in model.parameters():
-        empty = torch.empty_like(parameter, device="meta", requires_grad=False)
-        memo[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
-    memo.update({id(buffer): torch.empty_like(buffer, device="meta") for buffer in model.buffers()})
-    return copy.deepcopy(model, memo)
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        made[id(module)] = copy.copy(module)
+        vars(made[id(module)]).pop("forward", None)  # one that was put in its place belongs to the original
+    for tensor in [*model.parameters(), *model.buffers()]:
+        empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+        is_parameter = isinstance(tensor, nn.Parameter)
+        made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+    for module in model.modules():
+        held = vars(made[id(module)])
+        for name, value in held.items():  # what parts share, they share in the copy
+            held[name] = made.get(id(value), value)
+        for group in ("_parameters", "_buffers", "_modules"):
+            held[group] = {name: made.get(id(value), value) for name, value in held[group].items()}
+    return made[id(model)]
 
 
 def _rebuilt(model: GPT) -> GPT:
@@ -240,7 +249,8 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:  # type: ignore[override]
-        out = q.new_empty(*q.shape[:-1], v.shape[-1])
+        same = q.shape[-1] == v.shape[-1]  # then the kernels keep the layout of q
+        out = torch.empty_like(q) if same else q.new_empty(*q.shape[:-1], v.shape[-1])
         sums = q.new_empty(q.shape[:-1], dtype=torch.float32)
         ctx.save_for_backward(q, k, v, out, sums, *([] if mask is None else [mask]))
         return out

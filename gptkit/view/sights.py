@@ -159,6 +159,8 @@ def _told(position: PositionalEncoding, name: str, where: str, shape: ModelShape
         found.append(
             Sight(name, f"added to the tokens{first}", _numbers(added), "dimension", "position", end)
         )
+    if not shape.n_layers:
+        return found  # nothing has queries, keys or scores
     if "turns queries and keys" in acts:
         note = "how alike each number of a head stays to itself, by distance"
         turned = _numbers(_turned(position, shape, at))

@@ -60,7 +60,7 @@ def mask_picture(sight: Sight, signs: Signs, width: int = 80) -> list[Line]:
     note = f"one cell stands for {number(each)} × {number(each)} positions" if each > 1 else ""
     lines = mask_lines(sight.matrix, signs=signs, cells=cells)
     wide = shown * (2 if signs == "ascii" else 1)
-    return _framed(sight, lines, wide, [note], (sight.span, sight.span))
+    return _framed(sight, lines, wide, [note], (sight.span, sight.span), width)
 
 
 def even_cells(span: int, most: int) -> int:
@@ -89,17 +89,17 @@ def heat_picture(sight: Sight, signs: Signs, width: int = 80, whole: bool = Fals
     lines = heatmap_lines(matrix, signs=signs, rows=rows, columns=columns, scale=scale)
     few = matrix.shape[1] > columns
     left = f"{columns} of {matrix.shape[1]} {sight.across}s" if few else ""
-    return _framed(sight, lines, min(columns, matrix.shape[1]), [key, left], matrix.shape)
+    return _framed(sight, lines, min(columns, matrix.shape[1]), [key, left], matrix.shape, width)
 
 
 def _framed(
-    sight: Sight, lines: list[Line], wide: int, notes: list[str], shape: tuple[int, ...]
+    sight: Sight, lines: list[Line], wide: int, notes: list[str], shape: tuple[int, ...], width: int
 ) -> list[Line]:
     """A picture with its title above, and the first and last number of each axis."""
     axes = f"{sight.down} down, {sight.across} across"
     told = [note for note in [sight.note, "; ".join(note for note in [axes, *notes] if note)] if note]
     found: list[Line] = [[(sight.title, "strong")]]
-    found += [[("  " + note, "dim")] for note in told]
+    found += [[("  " + line, "dim")] for note in told for line in _wrapped(note, width - 2)]
     for index, line in enumerate(lines):
         end = "0" if index == 0 else f"{shape[0] - 1:,}" if index == len(lines) - 1 else ""
         found.append([(f"{end:>6} ", "dim"), *line])
