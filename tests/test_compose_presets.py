@@ -41,7 +41,8 @@ def test_gpt1_ends_without_a_norm_of_its_own() -> None:
 def test_nano_is_nanogpts_setting_for_a_cpu() -> None:
     config = gptkit.compose()
     model = config["model"]
-    assert [model[key] for key in ("n_layers", "n_heads", "d_model", "context_length", "dropout")] == [4, 4, 128, 64, 0]
+    sizes = {"n_layers": 4, "n_heads": 4, "d_model": 128, "context_length": 64, "dropout": 0.0}
+    assert {key: model[key] for key in sizes} == sizes
     assert config["data"]["batch_size"] == 12
     assert config["optimizer"]["lr"] == 1e-3
     assert config["schedule"]["final_fraction"] == 0.1
@@ -50,7 +51,7 @@ def test_nano_is_nanogpts_setting_for_a_cpu() -> None:
 @pytest.mark.parametrize("preset", ["bigram", "attention_only", "gpt1", "gpt3_small", "nano"])
 def test_a_preset_builds_with_other_parts(preset: str) -> None:
     small = ["model.d_model=16", "model.n_heads=2", "model.context_length=8", "tokenizer=byte"]
-    for swap in ("position=rotary", "norm=none", "block=parallel", "attention=summed_heads", "feed_forward=none"):
+    for swap in "position=rotary norm=none block=parallel attention=summed_heads feed_forward=none".split():
         layers = [] if preset == "bigram" else ["model.n_layers=2"]
         model = gptkit.build(gptkit.compose([f"model={preset}", *small, *layers, swap]), device="meta")
         assert len(model.blocks) == (0 if preset == "bigram" else 2)
