@@ -51,7 +51,13 @@ def test_nano_is_nanogpts_setting_for_a_cpu() -> None:
 @pytest.mark.parametrize("preset", ["bigram", "attention_only", "gpt1", "gpt3_small", "nano"])
 def test_a_preset_builds_with_other_parts(preset: str) -> None:
     small = ["model.d_model=16", "model.n_heads=2", "model.context_length=8", "tokenizer=byte"]
-    for swap in "position=rotary norm=none block=parallel attention=summed_heads feed_forward=none".split():
+    for swap in [
+        "position=rotary",
+        "norm=none",
+        "block=parallel",
+        "attention=summed_heads",
+        "feed_forward=none",
+    ]:
         layers = [] if preset == "bigram" else ["model.n_layers=2"]
         model = gptkit.build(gptkit.compose([f"model={preset}", *small, *layers, swap]), device="meta")
         assert len(model.blocks) == (0 if preset == "bigram" else 2)

@@ -39,6 +39,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "rotary": {"attention": EAGER, "position": "rotary"},
     "alibi": {"attention": EAGER, "position": "alibi"},
     "window": {"attention": EAGER, "mask": ["causal", {"name": "sliding_window", "window": 3}]},
+    "given": {"attention": EAGER, "mask": [{"name": "explicit", "matrix": [[1] * 12] * 12}]},
     "mixed": {"attention": EAGER, "layers": {"1": {"attention": "unnormalised", "feed_forward": "none"}}},
 }
 
@@ -98,9 +99,10 @@ def test_gpt2_by_hand() -> None:
 
 @pytest.mark.parametrize("kernel", ["sdpa", "eager", "flex"])
 def test_every_kernel_costs_the_same(kernel: str) -> None:
-    asked = tiny(attention={"name": "grouped_query", "kernel": kernel}, n_kv_heads=2, position="alibi")
-    plain = tiny(attention={"name": "grouped_query"}, n_kv_heads=2)
-    assert cost.flops_per_token(asked, 8) == cost.flops_per_token(plain, 8)
+    for name, kv_heads in (("grouped_query", 2), ("summed_heads", None)):
+        asked = tiny(attention={"name": name, "kernel": kernel}, n_kv_heads=kv_heads, position="alibi")
+        eager = tiny(attention={"name": name, "kernel": "eager"}, n_kv_heads=kv_heads)
+        assert cost.flops_per_token(asked, 8, backward=False) * 8 == measured(eager, 8, backward=False)
 
 
 class Gated(FeedForward):
