@@ -204,7 +204,18 @@ class Catalogue:
     conf_dirs: list[tuple[str, Path]] = field(default_factory=list)
 
     def add(self, component: Component) -> None:
-        self.parts.setdefault((component.slot, component.name), []).append(component)
+        claims = self.parts.setdefault((component.slot, component.name), [])
+        if not any(_is_copy(component, claim) for claim in claims):
+            claims.append(component)
+
+
+def _is_copy(one: Component, other: Component) -> bool:
+    """Whether two claims are one plugin twice: a checkout beside an installed copy of it."""
+    if one.origin.package != other.origin.package or one.module != other.module:
+        return False
+    if one.source is None or other.source is None or not (one.source.is_file() and other.source.is_file()):
+        return False
+    return one.source.read_bytes() == other.source.read_bytes()
 
 
 def names(slot: str) -> list[str]:

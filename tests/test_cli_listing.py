@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,15 @@ def test_configs_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_yaml_that_is_written_is_read_back(value: Any) -> None:
     assert parse(dump({"a": value, "b": [value]})) == {"a": value, "b": [value]}
+
+
+def test_a_copy_of_a_plugin_is_the_same_plugin(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+    plugin("one", "same")
+    monkeypatch.setenv("GPTKIT_PLUGINS", f"{here / 'plugins'}:{here / 'copy'}")
+    shutil.copytree("plugins", "copy")
+    registry.refresh()
+    assert registry.find("model.norm", "same").origin.location == here / "plugins" / "one"
+    (here / "copy/one/one_module/__init__.py").write_text(PART.format(part="same", line="changed = True"))
+    registry.refresh()
+    with pytest.raises(gptkit.errors.PluginError, match="offered by two"):
+        registry.find("model.norm", "same")
