@@ -22,7 +22,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         overrides = [
-            "model=nano", "tokenizer=char", "data=shakespeare", "data.batch_size=12", "devices=1",
+            "experiment=nanogpt_cpu", "data.batch_size=12", "devices=1",
             f"trainer.max_steps={arguments.steps}", f"run_root={folder}", "trainer.eval_every=null",
             "trainer.checkpoint_every=null", "trainer.sample_tokens=0",
         ]  # fmt: skip
@@ -62,7 +62,9 @@ def bare(overrides: list[str], folder: Path) -> dict[str, float | None]:
     order = BatchOrder(len(data.train), length, cfg["data"]["batch_size"], cfg["seed"])
     schedule = registry.load("schedule", cfg["schedule"]["name"])(**part_options("schedule", cfg["schedule"]))
     lr = cfg["optimizer"]["lr"]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.1, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=lr, betas=cfg["optimizer"]["betas"], weight_decay=0.1, fused=True
+    )
     parameters = list(model.parameters())
     times = [time.perf_counter()]
     for step in range(steps):
