@@ -6,6 +6,7 @@ its source, and it is imported when it is asked for. A module named after a keyw
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import re
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     that a signal stopped and that can be resumed. `GPTKIT_DEBUG=1` shows tracebacks.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    gc.set_threshold(100_000, 20, 20)  # a command that starts makes many objects and next to no garbage
     try:
         code = _dispatch(args)
         sys.stdout.flush()
