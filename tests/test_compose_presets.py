@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 import gptkit
+from gptkit import registry
+from gptkit.composing.tree import conf_dir
 
 PUBLISHED = {
     "gpt1": (["model.vocab_size=40478", "tokenizer=byte"], 116_534_784),
@@ -61,3 +64,13 @@ def test_a_preset_builds_with_other_parts(preset: str) -> None:
         layers = [] if preset == "bigram" else ["model.n_layers=2"]
         model = gptkit.build(gptkit.compose([f"model={preset}", *small, *layers, swap]), device="meta")
         assert len(model.blocks) == (0 if preset == "bigram" else 2)
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml")))
+def test_what_a_preset_says_of_a_part_names_the_part(preset: str) -> None:
+    """Options without the part's name would stay when another part is chosen, which has none of them."""
+    said = yaml.safe_load((conf_dir() / "model" / f"{preset}.yaml").read_text("utf-8")) or {}
+    parts = [slot.rsplit(".")[-1] for slot in registry.SLOTS if slot.startswith("model.")]
+    for part in parts:
+        if isinstance(said.get(part), dict) and said[part]:
+            assert registry.find(f"model.{part}", said[part].get("name", "")), part
