@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback
-from tiny import VOCAB, tiny
 from torch import Tensor, nn
 
 from gptkit.train import strategies
@@ -18,6 +17,7 @@ from gptkit.train.module import TrainingModule
 from gptkit.train.objectives import NextToken
 from gptkit.train.schedules import Constant, Schedule
 from gptkit.train.world import World
+from tiny import VOCAB, tiny
 
 ROWS, LENGTH = 8, 6
 RATE = 0.1

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_cost_operations import MODELS
-from tiny import some_tokens, tiny
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -15,6 +13,8 @@ from gptkit.compose import compose
 from gptkit.model import cost
 from gptkit.model.assemble import build
 from gptkit.model.gpt import GPT
+from test_cost_operations import MODELS
+from tiny import some_tokens, tiny
 
 
 @pytest.mark.parametrize("sizes", MODELS.values(), ids=MODELS.keys())

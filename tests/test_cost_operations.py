@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import some_tokens, tiny
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,6 +18,7 @@ from gptkit.model import cost
 from gptkit.model.assemble import build, part
 from gptkit.model.gpt import GPT
 from gptkit.model.interfaces import FeedForward
+from tiny import some_tokens, tiny
 
 EAGER = {"name": "multi_head", "kernel": "eager"}  # torch's counter knows no fused attention of the CPU
 MODELS: dict[str, dict[str, Any]] = {

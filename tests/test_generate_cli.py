@@ -6,13 +6,13 @@ import subprocess
 import sys
 
 import pytest
-from tiny import tiny
 
 import gptkit
 from gptkit.cli import main
 from gptkit.generate.loop import generate
 from gptkit.generate.samplers import Sample
 from gptkit.text.tokenizers.plain import ByteTokenizer
+from tiny import tiny
 
 
 @pytest.fixture(scope="module")

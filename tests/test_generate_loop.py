@@ -5,13 +5,13 @@ import random
 
 import pytest
 import torch
-from tiny import tiny
-from voices import Signs, cropped, naive, whole
 
 from gptkit.errors import GptkitError, PositionRangeError, UserError
 from gptkit.generate.loop import continuations, generate, stream
 from gptkit.generate.reader import is_causal, is_relative
 from gptkit.generate.samplers import Greedy, Sample
+from tiny import tiny
+from voices import Signs, cropped, naive, whole
 
 CONTEXT = 12
 SIGNS = Signs()

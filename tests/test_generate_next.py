@@ -8,12 +8,12 @@ from xml.sax.saxutils import unescape
 import pytest
 import torch
 from rich.console import Console
-from tiny import close, tiny
-from voices import Signs
 
 from gptkit.errors import GptkitError, UserError
 from gptkit.generate.bars import bar, percent, svg, table, visible
 from gptkit.generate.next_tokens import NextToken, next_tokens
+from tiny import close, tiny
+from voices import Signs
 
 SIGNS = Signs()
 

@@ -5,11 +5,11 @@ import random
 
 import pytest
 import torch
-from tiny import close
 
 from gptkit.errors import UserError
 from gptkit.generate import draw
 from gptkit.generate.samplers import Greedy, Sample, Sampler
+from tiny import close
 
 TIMES = 25
 ALMOST_ONE = 1 - 2**-53

@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import tiny
-from voices import Signs
 
 from gptkit.generate.loop import continuations, generate, stream
 from gptkit.generate.samplers import Sample
 from gptkit.generate.speller import Speller
 from gptkit.text.tokenizers.plain import ByteTokenizer
+from tiny import tiny
+from voices import Signs
 
 SIGNS = Signs()
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wandb_file import Kept, offline_file
-from wandb_server import Server
 
 from gptkit.train.loggers import Loggers, wandb_account
 from gptkit.train.loggers.wandb_logger import WandbLogger
 from gptkit.train.metrics import MetricsLog
+from wandb_file import Kept, offline_file
+from wandb_server import Server
 
 CONFIG = {"seed": 1, "model": {"d_model": 32, "position": {"name": "learned"}}, "data": {"path": ["a.txt"]}}
 KEY = "0123456789" * 4

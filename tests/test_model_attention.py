@@ -4,12 +4,11 @@ import math
 
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import attention, close, normal, some_tokens, step, tiny
 
+import reference
 from gptkit.errors import UserError
 from gptkit.model.assemble import part
 from gptkit.model.interfaces import Step
@@ -27,6 +26,7 @@ from gptkit.model.masks import (
     SlidingWindow,
 )
 from gptkit.model.positions import NoPosition
+from tiny import attention, close, normal, some_tokens, step, tiny
 
 KERNELS = ["eager", "sdpa", "flex"]
 

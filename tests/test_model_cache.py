@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import VOCAB, close, some_tokens, tiny
 
 from gptkit.errors import UserError
+from tiny import VOCAB, close, some_tokens, tiny
 
 LENGTH = 9
 POSITIONS = ["none", "sinusoidal", "learned"]

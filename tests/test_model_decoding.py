@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny import close, normal, some_tokens, tiny
 from torch import nn
 
 from gptkit.model import decoding
 from gptkit.model.decoding import packed_for_decoding
+from tiny import close, normal, some_tokens, tiny
 
 
 @pytest.fixture(autouse=True)

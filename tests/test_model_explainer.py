@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import VOCAB, close, normal, scatter, shape, some_tokens, step, tiny
 
+import reference
 from gptkit.model.assemble import part
 from gptkit.model.positions import NoPosition
+from tiny import VOCAB, close, normal, scatter, shape, some_tokens, step, tiny
 
 ATTENTIONS = ["multi_head", "grouped_query", "summed_heads", "unnormalised"]
 FORMS = pytest.mark.parametrize("name", ATTENTIONS)

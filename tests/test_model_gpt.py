@@ -3,15 +3,15 @@
 import copy
 
 import pytest
-import reference
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tiny import SIZES, VOCAB, close, some_tokens, tiny
 
+import reference
 from gptkit.errors import ConfigError, UserError
 from gptkit.model.assemble import build
+from tiny import SIZES, VOCAB, close, some_tokens, tiny
 
 PARALLEL = {"name": "parallel", "shared_norm": False}
 

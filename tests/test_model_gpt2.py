@@ -3,12 +3,12 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import close, scatter, some_tokens, tiny
 
 from gptkit.errors import UserError
 from gptkit.interop.gpt2 import from_gpt2, read_folder, section_of
 from gptkit.interop.gpt2_export import to_gpt2
 from gptkit.model.assemble import build
+from tiny import close, scatter, some_tokens, tiny
 
 transformers = pytest.importorskip("transformers")
 

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 import torch
-from test_model_nanogpt import ARGUMENTS, Nano, write
-from tiny import close, some_tokens
 
 import gptkit
 from gptkit.cli import import_
 from gptkit.errors import UserError
+from test_model_nanogpt import ARGUMENTS, Nano, write
+from tiny import close, some_tokens
 
 TEXT = "To be, or not to be: that is the question.\nLe chat mange la souris.\n" * 20
 

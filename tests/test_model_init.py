@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import torch
-from tiny import SIZES, VOCAB
 
 from gptkit.model.assemble import build, part
 from gptkit.model.gpt import GPT
 from gptkit.model.init import initialise
+from tiny import SIZES, VOCAB
 
 BIG = {"context_length": 64, "d_model": 128, "n_layers": 3, "n_heads": 4}
 

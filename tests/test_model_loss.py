@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import close, normal, some_tokens, tiny
 from torch.nn import functional as F
 
+import reference
 from gptkit.model import cross_entropy
 from gptkit.model.cross_entropy import linear_cross_entropy
+from tiny import close, normal, some_tokens, tiny
 
 
 def _case(count=11, vocab=17, width=5, seed=0):

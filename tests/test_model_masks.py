@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import close, some_tokens, tiny
 
 from gptkit.errors import ConfigError, PositionRangeError
 from gptkit.model.assemble import part
@@ -22,6 +21,7 @@ from gptkit.model.masks import (
     SlidingWindow,
     dense,
 )
+from tiny import close, some_tokens, tiny
 
 ROWS, LENGTH = 2, 6
 _random = np.random.default_rng(3)

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from tiny import close, some_tokens
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,6 +12,7 @@ from gptkit.errors import UserError
 from gptkit.interop.nanogpt import from_nanogpt, load_checkpoint
 from gptkit.model.assemble import build
 from gptkit.train.gradients import clip_factor, global_norm, gradients, scale
+from tiny import close, some_tokens
 
 ARGUMENTS = {"n_layer": 3, "n_head": 4, "n_embd": 24, "block_size": 16, "vocab_size": 37, "dropout": 0.0}
 

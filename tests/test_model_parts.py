@@ -5,15 +5,15 @@ from functools import partial
 
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import SIZES, attention, close, normal, scatter, shape, some_tokens, step, tiny
 
+import reference
 from gptkit.errors import ConfigError, PositionRangeError
 from gptkit.model.assemble import part
 from gptkit.model.interfaces import PositionalEncoding, roles
+from tiny import SIZES, attention, close, normal, scatter, shape, some_tokens, step, tiny
 
 # Positions ------------------------------------------------------------------------------------------
 

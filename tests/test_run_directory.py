@@ -11,9 +11,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import faults
 import pytest
 
+import faults
 from gptkit import environment, files, registry
 from gptkit import run as run_directory
 from gptkit.errors import ConfigError, PluginError, RunError

@@ -9,12 +9,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import faults
 import pytest
-import runs
 import torch
 
+import faults
 import gptkit
+import runs
 from gptkit.errors import CheckpointError, ConfigError, RunError
 from gptkit.model.gpt import GPT
 from gptkit.run import Run, create

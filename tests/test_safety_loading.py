@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import malice
 import pytest
 
 import gptkit
+import malice
 
 WATCH = r"""
 import json, os, sys

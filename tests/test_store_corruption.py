@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import faults
 import pytest
 import torch
 
+import faults
 from gptkit.errors import CheckpointError
 from gptkit.train import manifest
 from gptkit.train.store import CheckpointStore

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import faults
 import pytest
 import torch
 
+import faults
 from gptkit.errors import CheckpointError
 from gptkit.train import manifest
 from gptkit.train import store as store_module

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import change, make, rows, same, tensors, text, trained, wait_for
 from torch import Tensor
 
 from gptkit.errors import UserError
 from gptkit.run import Run
 from gptkit.train.fit import fit
 from gptkit.train.launch import WorkerError, launch
+from runs import change, make, rows, same, tensors, text, trained, wait_for
 
 ONE = {"trainer__micro_batch_size": 4, "optimizer__lr": 1e-3, "schedule__warmup_steps": 0}
 # A bias on keys changes nothing, so its gradient is noise around zero, of which Adam makes whole steps.

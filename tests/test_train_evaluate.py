@@ -8,11 +8,11 @@ import threading
 import numpy as np
 import pytest
 import torch
-from tiny import VOCAB, tiny
 
 from gptkit.train.agreement import Agreement, Ballot
 from gptkit.train.data import Documents
 from gptkit.train.evaluate import Evaluation, Evaluator
+from tiny import VOCAB, tiny
 
 TOKENS = np.random.default_rng(0).integers(0, VOCAB, 101).astype(np.uint16)
 LENGTH, BYTES = 7, 150

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import tiny
 from torch import nn
 
 from gptkit.errors import ConfigError
 from gptkit.model.interfaces import roles
 from gptkit.train.optimizers import AdamW, can_fuse, decay_groups
+from tiny import tiny
 
 
 @pytest.mark.parametrize("fused", [True, False, None])

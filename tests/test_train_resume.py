@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import make, trained
 
 from gptkit.errors import ConfigError
 from gptkit.run import Run
 from gptkit.train.resume import check_resumable, check_text, reconfigure
+from runs import make, trained
 
 CONFIG: dict[str, Any] = {
     "seed": 1,

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from runs import change, make, rows, same, tensors, text, trained
 
 from gptkit.errors import ConfigError
 from gptkit.run import Run
@@ -20,6 +19,7 @@ from gptkit.train import session as session_module
 from gptkit.train.callbacks import Callback
 from gptkit.train.fit import fit
 from gptkit.train.module import NonFiniteError
+from runs import change, make, rows, same, tensors, text, trained
 
 
 @pytest.fixture(scope="module")

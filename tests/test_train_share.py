@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny
 
 from gptkit.errors import ConfigError
 from gptkit.text.batches import BatchOrder
 from gptkit.train.data import Documents, Share, StepBatches
+from tiny import tiny
 
 TOKENS = np.arange(400, dtype=np.uint16)
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from steps import RATE, difference, plain_loop, train
-from tiny import tiny
 
 from gptkit.train.gradients import clip_factor, global_norm, scale
 from gptkit.train.module import NonFiniteError, TrainingModule
 from gptkit.train.rng import micro_batch_seed, seed_micro_batch
+from steps import RATE, difference, plain_loop, train
+from tiny import tiny
 
 
 @pytest.mark.parametrize("micro", [None, 4, 2, 1])

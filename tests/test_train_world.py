@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from steps import config
-from tiny import tiny
 
 from gptkit.errors import ConfigError
 from gptkit.train import strategies
 from gptkit.train.sharding import plan_of
 from gptkit.train.world import World
+from steps import config
+from tiny import tiny
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "x",
