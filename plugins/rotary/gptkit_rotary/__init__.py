@@ -24,6 +24,7 @@ class Rotary(PositionalEncoding):
     """
 
     is_relative = True
+    strength = 1.0  # of a turned vector beside the one given
 
     def __init__(
         self, shape: ModelShape, *, base: float = 10000.0, fraction: float = 1.0, interleaved: bool = False
@@ -47,11 +48,15 @@ class Rotary(PositionalEncoding):
         """Cosine and sine of each pair's angle: [1|B, T] -> two of [1|B, 1, T, width / 2]."""
         if self._last is not None and self._last[0] is positions and self._last[1].dtype == dtype:
             return self._last[1:]  # every layer asks for the same positions
-        pair = float_positions(torch.arange(0, self.width, 2, device=positions.device))
-        angle = float_positions(positions)[:, None, :, None] * self.base ** (-pair / self.width)
-        cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
+        angle = float_positions(positions)[:, None, :, None] * self.frequencies(positions)
+        cos, sin = (angle.cos() * self.strength).to(dtype), (angle.sin() * self.strength).to(dtype)
         self._last = (positions, cos, sin)
         return cos, sin
+
+    def frequencies(self, positions: Tensor) -> Tensor:
+        """How far each pair turns from one position to the next, fastest first: [width / 2], in radians."""
+        pair = float_positions(torch.arange(0, self.width, 2, device=positions.device))
+        return self.base ** (-pair / self.width)
 
     def _turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         turning, still = x[..., : self.width], x[..., self.width :]

@@ -1,0 +1,135 @@
+"""Rotary positions that slow each pair by its frequency: YaRN, Llama 3.1's scaling, LongRoPE."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gptkit.errors import UserError
+from gptkit.model.interfaces import ModelShape, float_positions
+from gptkit.registry import register
+from gptkit_rotary import Rotary
+from gptkit_rotary.scaled import Scaled
+
+
+@register("model.position", "rotary_yarn")
+class YarnRotary(Scaled):
+    """YaRN: slow pairs are interpolated, fast ones left, with a ramp between (Peng et al. 2023).
+
+    A pair that turns more than `beta_fast` times within the original context keeps its frequency, one
+    that turns less than `beta_slow` times has it divided by `factor`. Scores are sharpened: q and k are
+    both multiplied by 0.1 ln(factor) + 1.
+
+    Args:
+        factor: how many times longer texts may be than those of training.
+        original_context: tokens that the model was trained on; null takes context_length / factor.
+        beta_fast: turns within the original context from which a pair is left alone.
+        beta_slow: turns below which a pair is interpolated wholly.
+        strength: factor on q and k; null takes 0.1 ln(factor) + 1.
+        truncate: the ramp begins and ends at whole pairs (the paper's code; gpt-oss: false).
+        base: the slowest pair of numbers turns once in almost base * 2 pi positions.
+        fraction: the part of each head that turns; the rest stays as it is.
+        interleaved: pairs are neighbours (GPT-J); false pairs the two halves (GPT-NeoX, Llama).
+    """
+
+    def __init__(
+        self, shape: ModelShape, *, factor: float = 2.0, original_context: int | None = None,
+        beta_fast: float = 32.0, beta_slow: float = 1.0, strength: float | None = None, truncate: bool = True,
+        base: float = 10000.0, fraction: float = 1.0, interleaved: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(shape, factor=factor, base=base, fraction=fraction, interleaved=interleaved)
+        self.strength = 0.1 * math.log(factor) + 1 if strength is None else strength
+        context = original_context or shape.context_length / factor
+        first, last = (self._pair_of(turns, context) for turns in (beta_fast, beta_slow))
+        if truncate:
+            first, last = math.floor(first), math.ceil(last)
+        self.first, self.last = max(first, 0), min(last, self.width - 1)
+
+    def _pair_of(self, turns: float, context: float) -> float:
+        """Which pair turns so many times within the context; a fraction."""
+        return self.width * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(self.base))
+
+    def frequencies(self, positions: Tensor) -> Tensor:
+        plain = super().frequencies(positions)
+        pair = float_positions(torch.arange(self.width // 2, device=positions.device))
+        span = self.last - self.first or 0.001  # a ramp of no width is a step
+        slowed = ((pair - self.first) / span).clamp(0, 1)
+        return plain / self.factor * slowed + plain * (1 - slowed)
+
+
+@register("model.position", "rotary_llama3")
+class Llama3Rotary(Scaled):
+    """Llama 3.1's scaling: by wavelength, with a smooth passage between (Grattafiori et al. 2024).
+
+    A pair whose wavelength is under original_context / high_factor stays, one over
+    original_context / low_factor is divided by `factor`; between them the two are mixed.
+
+    Args:
+        factor: how many times longer texts may be than those of training.
+        low_factor: the original context holds so few waves of a pair that is wholly slowed down.
+        high_factor: the original context holds so many waves of a pair that is left alone.
+        original_context: tokens that the model was trained on.
+        base: the slowest pair of numbers turns once in almost base * 2 pi positions.
+        fraction: the part of each head that turns; the rest stays as it is.
+        interleaved: pairs are neighbours (GPT-J); false pairs the two halves (GPT-NeoX, Llama).
+    """
+
+    def __init__(
+        self, shape: ModelShape, *, factor: float = 8.0, low_factor: float = 1.0, high_factor: float = 4.0,
+        original_context: int = 8192, base: float = 500000.0, fraction: float = 1.0, interleaved: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(shape, factor=factor, base=base, fraction=fraction, interleaved=interleaved)
+        if not 0 < low_factor < high_factor:
+            raise UserError(
+                f"rotary_llama3: low_factor={low_factor} and high_factor={high_factor}; "
+                "the first must be above 0 and below the second."
+            )
+        self.low, self.high, self.original = low_factor, high_factor, original_context
+
+    def frequencies(self, positions: Tensor) -> Tensor:
+        plain = super().frequencies(positions)
+        waves = self.original * plain / (2 * math.pi)  # in the original context
+        kept = ((waves - self.low) / (self.high - self.low)).clamp(0, 1)
+        return plain / self.factor * (1 - kept) + plain * kept
+
+
+@register("model.position", "rotary_longrope")
+class LongRotary(Rotary):
+    """LongRoPE: each pair is slowed down by a factor of its own, found by search (Ding et al. 2024; Phi-3).
+
+    A model whose context is longer than the original one uses `long_factors`, else `short_factors`;
+    q and k are multiplied by sqrt(1 + ln(context / original) / ln(original)) in the first case.
+
+    Args:
+        short_factors: one for each turning pair; null leaves them alone.
+        long_factors: one for each turning pair; null divides by context / original.
+        original_context: tokens that the model was trained on; null takes the context length.
+        strength: factor on q and k; null takes the formula's.
+        base: the slowest pair of numbers turns once in almost base * 2 pi positions.
+        fraction: the part of each head that turns; the rest stays as it is.
+        interleaved: pairs are neighbours (GPT-J); false pairs the two halves (GPT-NeoX, Llama).
+    """
+
+    def __init__(
+        self, shape: ModelShape, *, short_factors: list[float] | None = None,
+        long_factors: list[float] | None = None, original_context: int | None = None,
+        strength: float | None = None, base: float = 10000.0, fraction: float = 1.0, interleaved: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(shape, base=base, fraction=fraction, interleaved=interleaved)
+        original = original_context or shape.context_length
+        longer = shape.context_length / original
+        chosen = long_factors if longer > 1 else short_factors
+        self.factors = chosen or [max(longer, 1.0)] * (self.width // 2)
+        if len(self.factors) != self.width // 2:
+            raise UserError(
+                f"rotary_longrope: {len(self.factors)} factors were given, but {self.width // 2} pairs turn; "
+                "give one for each."
+            )
+        formula = math.sqrt(1 + math.log(longer) / math.log(original)) if longer > 1 else 1.0
+        self.strength = formula if strength is None else strength
+
+    def frequencies(self, positions: Tensor) -> Tensor:
+        plain = super().frequencies(positions)
+        return plain / torch.tensor(self.factors, dtype=plain.dtype, device=plain.device)
