@@ -1,0 +1,38 @@
+"""Prefixes where several documents are packed into one row."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gptkit.model.interfaces import Mask, MaskContext
+from gptkit.registry import register
+
+
+@register("model.mask", "document_prefix")
+class DocumentPrefix(Mask):
+    """Within a document, its first tokens read one another freely (PrefixLM: Raffel et al. 2020).
+
+    q reads k where both are of one document and (k <= q or k < prefix). Stands in place of `causal`,
+    not beside it: both together are causal within documents. A prefix is counted in positions: where
+    these run on through a row, it is the row's, and later documents are causal; where the caller has
+    them start anew with each document, each has its own.
+
+    Args:
+        length: tokens of the prefix where a batch does not tell its own.
+    """
+
+    allows_self = True
+
+    def __init__(self, *, length: int = 0) -> None:
+        super().__init__()
+        self.length = length
+
+    def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:
+        length = self.length if context.prefix is None else context.prefix
+        allowed = (k_positions <= q_positions) | (k_positions < length)
+        if context.q_documents is None or context.k_documents is None:
+            return allowed
+        return allowed & (context.q_documents == context.k_documents)
+
+    def causal_in(self, context: MaskContext) -> bool:
+        return context.q_documents is None and context.prefix is None and self.length <= 0
