@@ -29,12 +29,12 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("line", "offered"),
     [
         ("gptkit tr", ["train"]),
-        ("gptkit components position ro", ["rotary"]),
+        ("gptkit components position alib", ["alibi"]),
         ("gptkit components model.po", ["model.position"]),
         ("gptkit train pos", ["position="]),
-        ("gptkit train position=ro", ["position=rotary"]),
-        ("gptkit train model/position=ro", ["model/position=rotary"]),
-        ("gptkit train model.position=ro", ["model.position=rotary"]),
+        ("gptkit train position=alib", ["position=alibi"]),
+        ("gptkit train model/position=alib", ["model/position=alibi"]),
+        ("gptkit train model.position=alib", ["model.position=alibi"]),
         ("gptkit train model.n_", ["model.n_heads=", "model.n_kv_heads=", "model.n_layers="]),
         ("gptkit train model=gpt2_m", ["model=gpt2_medium"]),
         ("gptkit train model.position.", ["model.position.max_positions="]),
@@ -129,8 +129,8 @@ def _slowness() -> float:
 @pytest.mark.parametrize(
     ("line", "replies"),
     [
-        ("gptkit train position=ro", "rotary"),
-        ("gptkit train model/position=ro", "rotary"),
+        ("gptkit train position=alib", "alibi"),
+        ("gptkit train model/position=alib", "alibi"),
         ("gptkit train model.n_l", "model.n_layers="),
         ("gptkit gen", "generate"),
     ],
@@ -156,8 +156,8 @@ def test_tab_in_a_real_bash() -> None:
         os.write(terminal, b"echo gptkit; : gptkit train\n")
         os.write(terminal, b"gptkit config show model/posi\t")
         _until(terminal, "model/position=")
-        os.write(terminal, b"rot\t")
-        _until(terminal, "rotary ")
+        os.write(terminal, b"alib\t")
+        _until(terminal, "alibi ")
         os.write(terminal, b"model.n_l\t")
         assert _until(terminal, "model.n_layers=").endswith("model.n_layers=")
     finally:

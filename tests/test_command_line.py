@@ -161,8 +161,8 @@ def test_a_new_plugin_trains(
 
 
 def test_completion_offers_names(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "query", "gptkit train position=ro"]) == 0
-    assert capsys.readouterr().out == "position=rotary\n"
+    assert main(["completion", "query", "gptkit train position=alib"]) == 0
+    assert capsys.readouterr().out == "position=alibi\n"
     assert main(["completion", "query", "gptkit train model.n_l"]) == 0
     assert capsys.readouterr().out == "model.n_layers=\n"
 

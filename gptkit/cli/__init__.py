@@ -16,7 +16,19 @@ from pathlib import Path
 
 from gptkit.errors import GptkitError, did_you_mean
 
-_FIRST = ("train", "generate", "next", "show", "components", "config", "plugins", "new", "import", "doctor")
+_FIRST = (
+    "train",
+    "generate",
+    "next",
+    "show",
+    "components",
+    "config",
+    "plugins",
+    "new",
+    "check",
+    "import",
+    "doctor",
+)
 _SUMMARY = re.compile(r'^SUMMARY = "(.*)"$', re.MULTILINE)
 _START = """\
 gptkit: a GPT is a composition of named parts.

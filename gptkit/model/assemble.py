@@ -52,7 +52,9 @@ def build(
     """
     model = check({"model": {**_sizes(), **DEFAULTS, **config["model"]}})["model"]
     shape = shape_of(model, vocab_size)
-    with torch.device(device):
+    place = torch.device(device)
+    drawing = [place] if place.type == "cuda" else []
+    with place, torch.random.fork_rng(drawing):  # torch's modules draw first weights that nobody keeps
         gpt = _Assembly(model, shape).gpt()
     gpt.config = dict(config)
     if initialise_weights and torch.device(device).type != "meta":

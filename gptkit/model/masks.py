@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -128,6 +129,7 @@ class Explicit(Mask):
     """
 
     has_end = True
+    examples: ClassVar = [{"matrix": [[int(j <= i != j + 2) for j in range(24)] for i in range(24)]}]
 
     def __init__(self, *, matrix: list[list[int]]) -> None:
         super().__init__()

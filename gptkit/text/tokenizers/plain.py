@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 
@@ -104,6 +105,9 @@ class WordTokenizer(Tokenizer):
     name = "word"
     needs_corpus = True
     end_of_text = 1
+    expected_failures: ClassVar = dict.fromkeys(
+        ("round_trips", "special_text_is_plain"), "a word that the corpus lacks becomes <unk>"
+    )
     _pieces = re.compile(r"\w+|\s+|[^\w\s]")
 
     def __init__(self, *, max_words: int = 10000, min_count: int = 1) -> None:

@@ -1,0 +1,91 @@
+"""What a tokenizer promises: every text comes back, and no text is taken for a command."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gptkit.errors import DataError
+from gptkit.testing.checks import law
+from gptkit.testing.subject import Subject, named_errors_refuse
+
+CORPUS = [
+    "To be, or not to be: that is the question.\n",
+    "Ce soir, je vais chercher les enfants à l'école.\n",
+] * 3
+TEXTS = [
+    "", " ", "To be", "to  be\n\n\tor not", "l'école", "日本語", "🎈👩\u200d👩\u200d👧", "e\u0301", "\x00\x7f", "﷽" * 3,
+    "".join(map(chr, [*range(1, 300), 0x3B1, 0x5D0, 0x905, 0x1F600, 0x10FFFD, 0xFFFD])),
+]  # fmt: skip
+
+
+def made(subject: Subject) -> Any:
+    """The tokenizer, fitted where it needs a text."""
+    with named_errors_refuse():
+        tokenizer = subject.component.load()(**subject.options)
+        if tokenizer.needs_corpus:
+            tokenizer.fit(CORPUS)
+        tokenizer.encode(CORPUS[0])  # a published table may not be on this machine
+    return tokenizer
+
+
+@law("tokenizer")
+def round_trips(subject: Subject) -> None:
+    """Decoding gives back every text that it can spell; what it cannot it refuses by DataError."""
+    tokenizer = made(subject)
+    for text in [*CORPUS, *TEXTS]:
+        try:
+            numbers = tokenizer.encode(text)
+        except DataError:
+            assert text not in CORPUS, f"It cannot spell the text that it was made from: {text!r}."
+            continue
+        assert all(0 <= n < tokenizer.vocab_size for n in numbers), f"{text!r} has tokens beyond vocab_size."
+        assert tokenizer.decode(numbers) == text, f"{text!r} came back as {tokenizer.decode(numbers)!r}."
+        spelled = b"".join(tokenizer.token_bytes(n) for n in numbers)
+        assert spelled == text.encode(), f"The bytes of the tokens of {text!r} are not its own."
+
+
+@law("tokenizer")
+def special_text_is_plain(subject: Subject) -> None:
+    """`<|endoftext|>` in a text is text; only `special=True` reads it as the end of a document."""
+    tokenizer = made(subject)
+    text = "To be<|endoftext|>"
+    try:
+        plain = tokenizer.encode(text)
+    except DataError:
+        return  # it cannot spell it, so it cannot take it for more
+    assert tokenizer.end_of_text not in plain, "The text ended a document."
+    assert tokenizer.decode(plain) == text, f"It came back as {tokenizer.decode(plain)!r}."
+    if tokenizer.end_of_text is not None:
+        assert tokenizer.encode(text, special=True)[-1] == tokenizer.end_of_text, (
+            "special=True was not heard."
+        )
+        assert tokenizer.end_of_text < tokenizer.vocab_size, "end_of_text lies beyond vocab_size."
+
+
+@law("tokenizer")
+def keeps_its_vocabulary(subject: Subject) -> None:
+    """Saved and loaded it has the same fingerprint and encodes alike; made again from the same text, too."""
+    from gptkit.text.tokenizers import load_tokenizer
+
+    tokenizer = made(subject)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        loaded = load_tokenizer(Path(folder))
+    again = made(subject)
+    for other in (loaded, again):
+        assert other.fingerprint() == tokenizer.fingerprint(), "The fingerprint differs."
+        assert other.vocab_size == tokenizer.vocab_size, "The vocabulary has another size."
+        assert [other.encode(t) for t in CORPUS] == [tokenizer.encode(t) for t in CORPUS], (
+            "It encodes otherwise."
+        )
+
+
+@law("tokenizer")
+def batches_alike(subject: Subject) -> None:
+    """A batch of texts, and a text as an array, give the tokens of each text alone."""
+    tokenizer = made(subject)
+    alone = [tokenizer.encode(text) for text in CORPUS]
+    assert tokenizer.encode_batch(CORPUS) == alone, "encode_batch differs."
+    assert [tokenizer.encode_array(text).tolist() for text in CORPUS] == alone, "encode_array differs."

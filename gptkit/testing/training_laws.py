@@ -1,0 +1,114 @@
+"""What training's parts promise: optimizers resume and decay rightly, schedules and samplers are pure."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import torch
+
+from gptkit.testing.checks import law
+from gptkit.testing.subject import VOCABULARY, Subject, named_errors_refuse, tokens
+
+
+@law("optimizer")
+def lowers_the_loss(subject: Subject) -> None:
+    """Sixty updates on one batch lower the loss."""
+    model = Subject(subject.component).build().train()
+    with named_errors_refuse():
+        optimizer = subject.part().build(model)
+    losses = [_update(model, optimizer, 0) for _ in range(60)]
+    assert losses[-1] < losses[0] - 0.01, f"The loss went from {losses[0]:.3f} to {losses[-1]:.3f}."
+
+
+@law("optimizer")
+def goes_on_exactly(subject: Subject) -> None:
+    """From its saved state it goes on bitwise as if it had never stopped."""
+    model = Subject(subject.component).build().train()
+    with named_errors_refuse():
+        optimizer = subject.part().build(model)
+    for step in range(3):
+        _update(model, optimizer, step)
+    twin = copy.deepcopy(model)
+    other = subject.part().build(twin)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for step in range(3, 6):
+        _update(model, optimizer, step)
+        _update(twin, other, step)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, twin.state_dict()[name]), f"{name} differs after it went on."
+
+
+@law("optimizer")
+def decays_matrices_alone(subject: Subject) -> None:
+    """Without gradients norms and biases stay as they are: nothing but matrices and embeddings decays."""
+    from gptkit.model.interfaces import roles
+
+    model = Subject(subject.component).build().train()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(0.5)
+    with named_errors_refuse():
+        optimizer = subject.part().build(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        if roles(model)[name] in {"norm", "bias"}:
+            assert torch.equal(parameter, torch.full_like(parameter, 0.5)), f"{name} decays."
+
+
+@law("optimizer")
+def holds_each_parameter_once(subject: Subject) -> None:
+    """Every parameter that learns stands in exactly one group."""
+    model = Subject(subject.component).build().train()
+    with named_errors_refuse():
+        optimizer = subject.part().build(model)
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert len(held) == len(set(held)), "A parameter stands in two groups."
+    left = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in set(held)]
+    assert not left, f"Never updated: {', '.join(left)}."
+
+
+def _update(model, optimizer, step: int) -> float:
+    x = tokens(4, 12, seed=step)
+    loss = model.loss(x[:, :-1], x[:, 1:])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@law("schedule")
+def is_a_function_of_the_step(subject: Subject) -> None:
+    """Asked in any order it gives the same finite factors, none below zero, and rises through its warm-up."""
+    schedule = subject.part()
+    for total in (1, 7, 1000):
+        forward = [schedule.factor(step, total) for step in range(total)]
+        backward = [schedule.factor(step, total) for step in reversed(range(total))]
+        assert forward == backward[::-1], "It remembers what it was asked before."
+        assert all(math.isfinite(f) and 0 <= f <= 1 for f in forward), "A factor is not from 0 to 1."
+        assert forward[0] > 0, "The first update moves nothing."
+    warm = [schedule.factor(step, 1000) for step in range(schedule.warmup_steps)]
+    assert all(a < b for a, b in itertools.pairwise(warm)), "It does not rise through its warm-up."
+
+
+@law("sampler")
+def draws_what_it_says(subject: Subject) -> None:
+    """Probabilities sum to 1, do not change the scores, and the token drawn has one above 0."""
+    sampler = subject.part()
+    logits = torch.randn(4, VOCABULARY, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3
+    kept, history = logits.clone(), [[1, 2], [3], [], [0, 0, 0]]
+    for row_history in (None, history):
+        p = sampler.probabilities(logits, row_history)
+        assert torch.equal(logits, kept), "It changed the scores that it was given."
+        assert (p >= 0).all(), "A probability is below 0."
+        assert torch.allclose(p.sum(-1), torch.ones(4, dtype=p.dtype), atol=1e-12), "They do not sum to 1."
+        for u in (0.0, 0.3, 0.999999):
+            drawn = sampler.draw(logits, row_history, [u] * 4)
+            assert ((drawn >= 0) & (drawn < VOCABULARY)).all(), "It drew what is no token."
+            assert (p.gather(1, drawn[:, None]) > 0).all(), "It drew a token of probability 0."
+            assert torch.equal(drawn, sampler.draw(logits, row_history, [u] * 4)), (
+                "The same number drew another token."
+            )
