@@ -6,7 +6,7 @@ ARGS   ?=
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: train test lint bench torture clean help
+.PHONY: train test lint bench torture combinations clean help
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,9 @@ bench: $(VENV)/.dev  ## measure speed and memory beside other implementations, i
 
 torture: $(VENV)/.dev  ## the slow tests: kills, faults and long runs
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+combinations: $(VENV)/.dev  ## each position with each attention with each mask: combinations.md
+	@$(BIN)/python -m gptkit.testing.combinations product out=combinations.md $(ARGS)
 
 clean:  ## remove the environment and what the tools left
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
