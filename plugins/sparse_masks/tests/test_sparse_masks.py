@@ -15,6 +15,7 @@ from gptkit.errors import ConfigError
 from gptkit.model.assemble import build, part
 from gptkit.model.interfaces import Mask, MaskContext
 from gptkit.model.masks import Causal, SlidingWindow, dense
+from gptkit.train.data import Documents
 
 LENGTH = 24
 DOCUMENTS = torch.tensor([[0] * 9 + [1] * 15, [0] * 3 + [1] * 4 + [2] * 17])
@@ -118,6 +119,14 @@ def test_a_document_prefix_without_either_is_the_causal_mask() -> None:
     assert not mask.causal_in(CONTEXT)
     assert not mask.causal_in(MaskContext(prefix=PREFIX))
     assert not made("document_prefix", {"length": 3}).causal_in(MaskContext())
+
+
+def test_training_tells_a_document_prefix_its_documents() -> None:
+    tokens = torch.tensor([[4, 0, 5, 6, 0, 7]])  # 0 ends a text
+    told = Documents(gpt({"document_prefix": {}}), 0).batch(tokens, tokens)
+    assert told.documents is not None
+    assert told.documents.tolist() == [[0, 0, 1, 1, 1, 2]]
+    assert Documents(gpt({"causal": {}, "dilated": {}}), 0).batch(tokens, tokens).documents is None
 
 
 def test_what_the_papers_say_of_their_patterns() -> None:
