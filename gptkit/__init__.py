@@ -18,19 +18,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gptkit import errors
     from gptkit.compose import compose
+    from gptkit.interop.hugging_face import load_hf, save_hf
     from gptkit.load import build, load, save
     from gptkit.registry import register
     from gptkit.schema import validate
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "build", "compose", "errors", "load", "register", "save", "validate"]
+__all__ = [
+    "__version__", "build", "compose", "errors", "load", "load_hf", "register", "save", "save_hf", "validate",
+]  # fmt: skip
 
 _HOMES = {
     "build": "gptkit.load",
     "compose": "gptkit.compose",
     "load": "gptkit.load",
+    "load_hf": "gptkit.interop.hugging_face",
     "register": "gptkit.registry",
     "save": "gptkit.load",
+    "save_hf": "gptkit.interop.hugging_face",
     "validate": "gptkit.schema",
 }
 

@@ -35,7 +35,9 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_the_verbs() -> None:
-    expected = "train generate next show components config plugins new check import doctor completion version"
+    expected = (
+        "train generate next show components config plugins new check import export doctor completion version"
+    )
     assert expected.split() == VERBS
 
 

@@ -27,6 +27,7 @@ _FIRST = (
     "new",
     "check",
     "import",
+    "export",
     "doctor",
 )
 _SUMMARY = re.compile(r'^SUMMARY = "(.*)"$', re.MULTILINE)

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from gptkit.model.gpt import GPT
     from gptkit.text.tokenizers.base import Tokenizer
 
-SUMMARY = "make a model directory of a nanoGPT checkpoint or of a GPT-2 of transformers"
+SUMMARY = "make a model directory of a checkpoint of nanoGPT or a model of transformers"
 USAGE = """\
 gptkit import from=PATH out=DIR [tokenizer=NAME] [data=PATH] [activation=NAME]
 
-  from        nanoGPT's ckpt.pt, or a folder with a GPT-2's config.json and model.safetensors
+  from        nanoGPT's ckpt.pt, or a folder of transformers with config.json and model.safetensors
   out         the model directory to write; it must not be there yet
   tokenizer   what the model's tokens mean: gpt2, char, … or none; gpt2 if the vocabulary is GPT-2's
   data        the text that a tokenizer such as char is made from, or shakespeare
@@ -89,9 +89,9 @@ def read_model(path: Path, activation: str | None = None) -> GPT:
         raise UserError("activation is for nanoGPT's checkpoints; a folder's config.json tells its own.")
     if (path / "ckpt.pt").is_file() and not (path / "config.json").exists():
         raise UserError(f"{path} is a folder of nanoGPT's. Give from={path / 'ckpt.pt'}.")
-    from gptkit.interop.gpt2 import from_gpt2, read_folder
+    from gptkit.interop.hugging_face import load_hf
 
-    return from_gpt2(*read_folder(path))
+    return load_hf(path)
 
 
 def tokenizer_for(model: GPT, told: dict[str, str]) -> tuple[dict[str, Any] | None, Tokenizer | None]:

@@ -1,0 +1,245 @@
+"""Models of Hugging Face's `transformers` as models of ours, and back: config, weights, nothing that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gptkit import files, schema
+from gptkit.errors import GptkitError, RunError, UserError
+from gptkit.interop import families
+from gptkit.interop.fields import Fields
+from gptkit.interop.layout import read_all, write_all
+from gptkit.model.assemble import DEFAULTS, build
+from gptkit.model.gpt import GPT
+
+_INDEX, _WEIGHTS = "model.safetensors.index.json", "model.safetensors"
+_LARGEST = 5 * 1000**3  # bytes of one file of weights
+_IDLE = {"init", "preset", "dropout", "bias"}  # what parts say for themselves, or what no weight shows
+
+
+def load_hf(directory: str | os.PathLike[str]) -> GPT:
+    """The GPT in a folder that `save_pretrained` wrote, in evaluation mode.
+
+    Args:
+        directory: with `config.json` and `model.safetensors`, or its shards and their index.
+
+    Raises:
+        UserError: the family is not known, a field of its config cannot be held, or weights are missing
+            or left over; names each.
+    """
+    folder = Path(directory)
+    return from_hf(_read_json(folder, "config.json"), _read_weights(folder))
+
+
+def from_hf(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> GPT:
+    """The GPT of a config and a `state_dict`; see `load_hf`."""
+    kind = config.get("model_type")
+    family = families.family(kind)
+    if hasattr(family, "load"):
+        return family.load(config, state).eval()
+    section = section_of(config)
+    weights = dict(state)
+    if section["head"].get("tied"):
+        weights.pop("lm_head.weight", None)
+        weights.pop("embed_out.weight", None)
+    ignored = tuple(family.IGNORED)
+    found = read_all(family.layouts(section), weights, lambda name: bool(ignored) and name.endswith(ignored))
+    try:
+        model = build({"model": section}, initialise_weights=False)
+    except GptkitError as error:
+        raise UserError(f"This {kind} cannot be built here: {error}") from error
+    expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    wrong = [
+        f"{n} is {tuple(t.shape)}, not {expected[n]}"
+        for n, t in found.items()
+        if tuple(t.shape) != expected.get(n)
+    ]
+    wrong += [f"{name} is missing" for name in expected.keys() - found.keys()]
+    if wrong:
+        raise UserError(f"The weights do not fit the config: {'; '.join(sorted(wrong)[:8])}.")
+    model.to(next(iter(found.values())).dtype)
+    model.load_state_dict(found)
+    return model.eval()
+
+
+def section_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The `model` section of a `config.json`, with every option written out.
+
+    Raises:
+        UserError: a field is missing, unknown or cannot be held; names each.
+    """
+    kind = config.get("model_type")
+    family = families.family(kind)
+    fields = Fields(config, str(kind))
+    section = family.read(fields)
+    fields.done()
+    return _normal(section)
+
+
+def to_hf(model: GPT, kind: str | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A model as one of `transformers`: what its `config.json` and its weights' file hold.
+
+    Args:
+        model: one that was built from a config.
+        kind: the `model_type`; found by trying where it is not told.
+
+    Raises:
+        UserError: no family, or not this one, holds such a model; says what differs.
+    """
+    if model.config is None:
+        raise UserError(
+            "This model has no config, so what it is made of cannot be told. Build it with gptkit.build."
+        )
+    section = _normal({**model.config["model"], "vocab_size": model.shape.vocab_size})
+    reasons: dict[str, str] = {}
+    for name in [kind] if kind else families.names():
+        family = families.family(name)
+        try:
+            if hasattr(family, "export"):
+                return family.export(model)
+            return _as(name, section), write_all(family.layouts(section), model.state_dict())
+        except UserError as error:
+            reasons[name] = str(error).rstrip(".")
+    if kind:
+        raise UserError(f"{kind} cannot hold this model: {reasons[kind]}.")
+    nearest = min(reasons, key=lambda name: reasons[name].count(";"))
+    raise UserError(
+        f"No family of transformers holds this model. The nearest, {nearest}, cannot: {reasons[nearest]}."
+    )
+
+
+def save_hf(model: GPT, directory: str | os.PathLike[str], kind: str | None = None) -> Path:
+    """Write a folder that `transformers` loads with `from_pretrained`.
+
+    Args:
+        model: one that was built from a config.
+        directory: must not be there yet.
+        kind: the `model_type`; found by trying where it is not told.
+
+    Raises:
+        UserError: no family holds such a model.
+        RunError: the directory is there already, or cannot be written.
+    """
+    place = Path(directory)
+    if os.path.lexists(place):
+        raise RunError(f"{place} is there already. Choose another place, or remove it first.")
+    config, state = to_hf(model, kind)
+    try:
+        files.make_directory(place)
+        files.write_json(place / "config.json", config)
+        _write_weights(place, {name: tensor.detach().contiguous().clone() for name, tensor in state.items()})
+    except OSError as error:
+        raise RunError(f"{place} was not written: {files.cause(error)}.") from error
+    return place
+
+
+def _as(kind: str, section: dict[str, Any]) -> dict[str, Any]:
+    """A section as a family's config; trusted only where reading it back gives the section again.
+
+    Raises:
+        UserError: it does not; says what differs.
+    """
+    family = families.family(kind)
+    try:
+        config = family.write(section)
+    except KeyError as error:
+        raise UserError(f"it has no {error}") from None
+    back = section_of({"model_type": kind, **config})
+    differ = [
+        f"{key}={_short(section.get(key))} where it would have {_short(back.get(key))}"
+        for key in sorted(section.keys() | back.keys())
+        if section.get(key) != back.get(key) and key not in _IDLE
+    ]
+    if differ:
+        raise UserError("; ".join(differ))
+    return {**config, "architectures": [family.ARCHITECTURE], "model_type": kind}
+
+
+def _short(value: Any) -> str:
+    return (
+        str(value.get("name", value))
+        if isinstance(value, dict) and set(value) == {"name"}
+        else json.dumps(value)
+    )
+
+
+def _normal(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with every part and option written out, so that two can be compared."""
+    checked = schema.check({"model": {**DEFAULTS, **section}})["model"]
+    heads, width = checked["n_heads"], checked["d_model"]
+    filled = {
+        "n_kv_heads": checked.get("n_kv_heads") or heads,
+        "d_head": checked.get("d_head") or width // heads,
+        "d_ff": checked.get("d_ff") or 4 * width,
+        "layers": checked.get("layers") or {},
+    }
+    return {**checked, **filled}
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = files.parse_json((folder / name).read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder} has no {name}. A model of transformers has config.json and {_WEIGHTS}."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / name} cannot be read: {str(error).splitlines()[0]}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{folder / name} holds no fields.")
+    return content
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors; files of a download's cache are links, so links are followed, but no name leads elsewhere."""
+    names = [_WEIGHTS]
+    if not (folder / _WEIGHTS).exists() and (folder / _INDEX).exists():
+        where = _read_json(folder, _INDEX).get("weight_map")
+        names = sorted(set(map(str, where.values()))) if isinstance(where, dict) else []
+        strange = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
+        if strange or not names:
+            raise UserError(
+                f"{folder / _INDEX} names no files of weights beside it{': ' * bool(strange)}{strange or ''}."
+            )
+    state: dict[str, Tensor] = {}
+    for name in names:
+        try:
+            state |= load_file(folder / name)
+        except FileNotFoundError:
+            raise UserError(
+                f"{folder} has no {name}. pytorch_model.bin is a pickle and is never loaded; "
+                "save_pretrained writes safetensors."
+            ) from None
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{folder / name} cannot be read: {str(error).splitlines()[0]}.") from None
+    return state
+
+
+def _write_weights(place: Path, state: dict[str, Tensor]) -> None:
+    """One file, or several of at most 5 GB with an index."""
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in state.items():
+        if shards[-1] and size + tensor.nbytes > _LARGEST:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    if len(shards) == 1:
+        save_file(state, place / _WEIGHTS, metadata={"format": "pt"})
+        return
+    where: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        name = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        save_file(shard, place / name, metadata={"format": "pt"})
+        where |= dict.fromkeys(shard, name)
+    total = sum(tensor.nbytes for tensor in state.values())
+    files.write_json(place / _INDEX, {"metadata": {"total_size": total}, "weight_map": where})

@@ -1,0 +1,240 @@
+"""Each family against Hugging Face's own model: the same logits, both ways, padded, cached, in several shapes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gptkit.errors import RunError, UserError
+from gptkit.interop import families
+from gptkit.interop.hugging_face import from_hf, load_hf, save_hf, section_of, to_hf
+
+transformers = pytest.importorskip("transformers")
+
+SMALL = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+LONG = {**SMALL, "max_position_embeddings": 64}
+GPTJ = {
+    "vocab_size": 50,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+OPT = {**LONG, "ffn_dim": 40, "word_embed_proj_dim": 32}
+FAMILIES: list[tuple[str, dict[str, Any]]] = [
+    ("gpt_neox", {**LONG, "intermediate_size": 48}),
+    ("gpt_neox", {**LONG, "intermediate_size": 24, "use_parallel_residual": False, "tie_word_embeddings": True,
+                  "attention_bias": False, "hidden_act": "gelu_new", "num_attention_heads": 2}),
+    ("gpt_neox", {**LONG, "intermediate_size": 48, "layer_norm_eps": 1e-3, "num_hidden_layers": 1, "hidden_act": "relu",
+                  "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0, "partial_rotary_factor": 1.0}}),
+    ("gptj", {**GPTJ, "rotary_dim": 4}),
+    ("gptj", {**GPTJ, "rotary_dim": 8, "n_inner": 40, "activation_function": "gelu", "layer_norm_epsilon": 1e-3}),
+    ("gptj", {**GPTJ, "rotary_dim": 8, "n_head": 2, "n_layer": 3}),
+    ("opt", OPT),
+    ("opt", {**OPT, "do_layer_norm_before": False, "enable_bias": False}),
+    ("opt", {**OPT, "num_attention_heads": 2, "activation_function": "gelu", "tie_word_embeddings": False}),
+    ("falcon", LONG),
+    ("falcon", {**LONG, "new_decoder_architecture": True, "num_kv_heads": 2, "bias": True}),
+    ("falcon", {**LONG, "new_decoder_architecture": True, "num_kv_heads": 1, "num_ln_in_parallel_attn": 2}),
+    ("falcon", {**LONG, "multi_query": False, "parallel_attn": False, "bias": True, "ffn_hidden_size": 40}),
+    ("falcon", {**LONG, "multi_query": False, "tie_word_embeddings": False,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 77.0}}),
+    ("gpt2", {"vocab_size": 50, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}),
+]  # fmt: skip
+IDS = [f"{kind}{number}" for number, (kind, _) in enumerate(FAMILIES)]
+
+
+def theirs(kind: str, options: dict[str, Any]) -> Any:
+    """A small model of the family with weights large enough that nothing hides."""
+    torch.manual_seed(1)
+    config = transformers.AutoConfig.for_model(kind, **options)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    return model
+
+
+def ours(model: Any) -> Any:
+    return from_hf(json.loads(json.dumps(model.config.to_dict())), model.state_dict())
+
+
+def tokens(batch: int = 2, length: int = 21) -> Tensor:
+    return torch.randint(0, 50, (batch, length), generator=torch.Generator().manual_seed(4))
+
+
+def differ(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize(("kind", "options"), FAMILIES, ids=IDS)
+def test_the_same_logits_plain_padded_and_cached(kind: str, options: dict[str, Any]) -> None:
+    peer = theirs(kind, options)
+    model, x = ours(peer), tokens()
+    with torch.no_grad():
+        expected = peer(x).logits
+        assert differ(model(x), expected) < 1e-5
+        mask = torch.ones_like(x)
+        mask[0, :6] = 0
+        at = (mask.cumsum(-1) - 1).clamp(min=0)
+        padded = peer(x, attention_mask=mask, **({} if kind == "opt" else {"position_ids": at})).logits
+        assert differ(model(x, padding=mask == 0)[0, 6:], padded[0, 6:]) < 1e-5
+        for cut in (1, 9, 20):
+            caches = model.new_caches(2, 21)
+            parts = [model(x[:, :cut], caches=caches)]
+            parts += [model(x[:, i : i + 1], caches=caches) for i in range(cut, 21)]
+            assert differ(torch.cat(parts, dim=1), expected) < 1e-5
+
+
+@pytest.mark.parametrize(("kind", "options"), FAMILIES, ids=IDS)
+def test_the_same_logits_in_64_bits(
+    kind: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = theirs(kind, options).double()
+    model, x = ours(peer), tokens()
+    exact_rotations(peer)
+    found = model(x)
+    widen(monkeypatch)
+    with torch.no_grad():
+        assert differ(found, peer(x).logits) < 1e-10
+
+
+def widen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let their angles, scores and softmax, which ask for 32 bits by name, have 64."""
+    to, softmax = torch.Tensor.to, torch.nn.functional.softmax
+
+    def wide(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        swap = {torch.float32: torch.float64}
+        args = tuple(swap.get(a, a) if isinstance(a, torch.dtype) else a for a in args)
+        return to(
+            self, *args, **{k: swap.get(v, v) if isinstance(v, torch.dtype) else v for k, v in kwargs.items()}
+        )
+
+    monkeypatch.setattr(torch.Tensor, "to", wide)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim=-1, dtype=None: softmax(x, dim=dim))
+
+
+def exact_rotations(model: Any) -> None:
+    """Give their tables of frequencies and angles the digits that 32 bits left out."""
+    for module in model.modules():
+        if hasattr(module, "inv_freq"):
+            width = 2 * module.inv_freq.numel()
+            rope = module.config.rope_parameters
+            exact = rope["rope_theta"] ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+            module.inv_freq = exact / rope.get("factor", 1.0)
+        if hasattr(module, "embed_positions") and isinstance(module.embed_positions, Tensor):
+            rows, width = module.embed_positions.shape
+            exact = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+            angle = torch.arange(rows, dtype=torch.float64)[:, None] * exact
+            module.embed_positions = torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+@pytest.mark.parametrize(("kind", "options"), FAMILIES, ids=IDS)
+def test_back_again_whole(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
+    peer = theirs(kind, options)
+    model, x = ours(peer), tokens()
+    place = save_hf(model, tmp_path / "out", kind)
+    assert json.loads((place / "config.json").read_text())["model_type"] == kind
+    back, loading = transformers.AutoModelForCausalLM.from_pretrained(place, output_loading_info=True)
+    assert not any(loading[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), loading
+    with torch.no_grad():
+        assert differ(back.eval()(x).logits, peer(x).logits) < 1e-5
+    peer.save_pretrained(tmp_path / "theirs", max_shard_size="20KB")
+    assert (tmp_path / "theirs" / "model.safetensors.index.json").exists()
+    with torch.no_grad():
+        assert torch.equal(load_hf(tmp_path / "theirs")(x), model(x))
+        assert torch.equal(load_hf(place)(x), model(x))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in families.names() if kind != "gpt2"])
+def test_a_field_that_is_not_known_is_refused_by_name(kind: str) -> None:
+    options = next(options for name, options in FAMILIES if name == kind)
+    config = json.loads(json.dumps(transformers.AutoConfig.for_model(kind, **options).to_dict()))
+    section_of(config)
+    with pytest.raises(UserError, match="clever_new_thing=3 is not known"):
+        section_of({**config, "clever_new_thing": 3})
+    sizes = [key for key in config if key in {"hidden_size", "n_embd"}]
+    with pytest.raises(UserError, match=f"{sizes[0]} is missing"):
+        section_of({key: value for key, value in config.items() if key != sizes[0]})
+
+
+def test_what_cannot_be_held_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model_type='gpt_neo' cannot be read. Did you mean 'gpt_neox'\?"):
+        section_of({"model_type": "gpt_neo"})
+    with pytest.raises(UserError, match="word_embed_proj_dim=16: only 32"):
+        section_of({**OPT, "model_type": "opt", "word_embed_proj_dim": 16})
+    with pytest.raises(UserError, match="rope_type='spiral' is not known"):
+        section_of({**LONG, "model_type": "falcon", "rope_parameters": {"rope_type": "spiral"}})
+    with pytest.raises(UserError, match="alibi=True"):
+        section_of({**LONG, "model_type": "falcon", "alibi": True})
+    with pytest.raises(UserError, match="has no config.json"):
+        load_hf(tmp_path)
+
+
+def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    peer = theirs("opt", OPT)
+    config, state = peer.config.to_dict(), dict(peer.state_dict())
+    less = {name: tensor for name, tensor in state.items() if not name.endswith("layers.1.fc1.bias")}
+    with pytest.raises(UserError, match="layers.1.fc1.bias is missing"):
+        from_hf(config, less)
+    with pytest.raises(UserError, match="model.extra belongs to nothing"):
+        from_hf(config, {**state, "model.extra": torch.zeros(1)})
+    name = "model.decoder.final_layer_norm.weight"
+    with pytest.raises(UserError, match="norm.weight"):
+        from_hf(config, {**state, name: torch.zeros(31)})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    index = {"weight_map": {"a": "../../secret.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="names no files of weights beside it"):
+        load_hf(tmp_path)
+
+
+def test_a_model_that_no_family_holds_says_what_differs(tmp_path: Path) -> None:
+    import gptkit
+
+    words = [
+        "tokenizer=byte",
+        "model.n_layers=1",
+        "model.d_model=16",
+        "model.n_heads=2",
+        "position=sinusoidal",
+    ]
+    model = gptkit.build(gptkit.compose(words))
+    with pytest.raises(UserError, match="position") as told:
+        to_hf(model)
+    assert "No family of transformers holds this model" in str(told.value)
+    with pytest.raises(UserError, match="gptj cannot hold this model"):
+        to_hf(model, "gptj")
+    (tmp_path / "there").mkdir()
+    with pytest.raises(RunError, match="is there already"):
+        save_hf(model, tmp_path / "there")
+
+
+def test_export_from_the_command_line_and_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import gptkit
+    from gptkit.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    theirs("gpt_neox", FAMILIES[0][1]).save_pretrained("neox")
+    assert main(["import", "from=neox", "out=ours", "tokenizer=none"]) == 0
+    assert main(["export", "run=ours", "to=hf", "out=back"]) == 0
+    assert "as gpt_neox." in capsys.readouterr().out
+    x = tokens()
+    with torch.no_grad():
+        assert torch.equal(gptkit.load_hf("back")(x), gptkit.load("ours")(x))
+    assert main(["export", "run=ours", "to=hf", "out=back"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert main(["export", "run=ours", "out=x", "familly=opt"]) == 2
+    assert "Did you mean 'family'?" in capsys.readouterr().err
+    assert main(["export", "run=ours", "to=ggml", "out=x"]) == 2
+    assert main(["export", "run=ours"]) == 2
