@@ -33,7 +33,7 @@ class Soap:
     def __init__(
         self,
         *,
-        lr: float = 1e-3,
+        lr: float = 3e-3,
         betas: list[float] = [0.95, 0.95],  # noqa: B006 - read as plain data, never changed
         eps: float = 1e-8,
         weight_decay: float = 0.1,
