@@ -82,7 +82,7 @@ def test_files_runs_and_the_users_own_yaml_are_offered() -> None:
     run = Path("runs/20260101-000000-nano-0000")
     run.mkdir(parents=True)
     (run / "config.json").touch()
-    assert candidates("gptkit train model=mi") == ["model=mine"]
+    assert candidates("gptkit train model=min") == ["model=mine"]
     assert candidates("gptkit train data=text data.path=te") == ["data.path=text.txt"]
     assert candidates("gptkit train resume=2") == [f"resume={run.name}"]
     assert candidates("gptkit generate run=runs/2") == [f"run={run}/"]

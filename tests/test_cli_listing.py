@@ -94,7 +94,7 @@ def test_plugins_good_and_broken(capsys: pytest.CaptureFixture[str]) -> None:
     registry.refresh()
     listed = json.loads(told(capsys, "plugins", "--json", code=1))
     by_name: dict[str, Any] = {entry["name"]: entry for entry in listed}
-    assert by_name["gptkit-rotary"]["parts"] == ["model.position=rotary"]
+    assert by_name["gptkit-alibi"]["parts"] == ["model.position=alibi"]
     assert by_name["gptkit-rotary"]["conf"].endswith("plugins/rotary/conf")
     assert (by_name["good"]["version"], by_name["good"]["errors"]) == ("2.0", [])
     assert by_name["bad"]["errors"] == []

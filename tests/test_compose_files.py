@@ -83,7 +83,7 @@ model:
   d_model: wide
   block: post
 optimizer:
-  name: muon
+  name: adamwx
   lrr: 3
 tags: [a]
 name: ${oc.env:HOME}
@@ -103,7 +103,7 @@ def test_every_mistake_in_a_file_is_told_with_its_line() -> None:
         f"defaults: 3 is no choice. Write '- group: option'. [{where}:6]",
         "model.block.name: 'post' is named, but 'pre' is chosen. Choose it in the file's defaults: "
         f"'- override /model/block: post'. [{where}:10]",
-        f"optimizer=muon: no such option. Available: adamw. [{where}:12]",
+        f"optimizer=adamwx: no such option. Did you mean optimizer=adamw? [{where}:12]",
         f"model.d_model: expected a whole number, got the text 'wide'. width of the residual stream. [{where}:9]",
         f"model.n_headz: no such key. Did you mean model.n_heads? [{where}:8]",
         "model.n_layer: no such key. Did you mean model.n_layers?",

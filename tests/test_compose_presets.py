@@ -18,6 +18,20 @@ PUBLISHED = {
     "gpt2_large": (["tokenizer=gpt2"], 774_030_080),
     "gpt2_xl": (["tokenizer=gpt2"], 1_557_611_200),
     "gpt3_small": (["tokenizer=gpt2"], 125_226_240),
+    "llama2_7b": ([], 6_738_415_616),
+    "llama3_8b": ([], 8_030_261_248),
+    "mistral_7b": ([], 7_241_732_096),
+    "qwen2_0_5b": ([], 494_032_768),
+    "qwen3_0_6b": ([], 596_049_920),
+    "olmo2_7b": ([], 7_298_617_344),
+    "phi3_mini": ([], 3_821_079_552),
+    "smollm3_3b": ([], 3_075_098_624),
+    "stablelm2_1_6b": ([], 1_644_515_328),
+    "pythia_160m": ([], 162_322_944),
+    "gpt_neox_20b": ([], 20_554_567_680),
+    "gptj_6b": ([], 6_050_882_784),
+    "opt_125m": ([], 125_237_760),  # two rows of positions less, which nothing reads
+    "falcon_7b": ([], 6_921_720_704),
 }
 
 
@@ -29,6 +43,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("preset", PUBLISHED)
 def test_parameters_as_published(preset: str) -> None:
     words, count = PUBLISHED[preset]
+    words = words or ["tokenizer=byte"]
     model = gptkit.build(gptkit.compose([f"model={preset}", *words]), device="meta")
     assert model.n_parameters() == count
 
@@ -70,7 +85,41 @@ def test_a_preset_builds_with_other_parts(preset: str) -> None:
 def test_what_a_preset_says_of_a_part_names_the_part(preset: str) -> None:
     """Options without the part's name would stay when another part is chosen, which has none of them."""
     said = yaml.safe_load((conf_dir() / "model" / f"{preset}.yaml").read_text("utf-8")) or {}
-    parts = [slot.rsplit(".")[-1] for slot in registry.SLOTS if slot.startswith("model.")]
+    slots = [slot for slot in registry.SLOTS.values() if slot.name.startswith("model.") and not slot.many]
+    parts = [slot.name.rsplit(".")[-1] for slot in slots]
     for part in parts:
         if isinstance(said.get(part), dict) and said[part]:
             assert registry.find(f"model.{part}", said[part].get("name", "")), part
+
+
+FAMILIES = {
+    "llama2_7b": "llama",
+    "llama3_8b": "llama",
+    "mistral_7b": "mistral",
+    "qwen2_0_5b": "qwen2",
+    "qwen3_0_6b": "qwen3",
+    "olmo2_7b": "olmo2",
+    "phi3_mini": "phi3",
+    "smollm3_3b": "smollm3",
+    "stablelm2_1_6b": "stablelm",
+    "pythia_160m": "gpt_neox",
+    "gpt_neox_20b": "gpt_neox",
+    "gptj_6b": "gptj",
+    "opt_125m": "opt",
+    "falcon_7b": "falcon",
+}
+
+
+@pytest.mark.parametrize("preset", FAMILIES)
+def test_a_familys_preset_is_a_model_of_that_family(preset: str) -> None:
+    from gptkit.interop.hugging_face import section_of, to_hf
+
+    model = gptkit.build(gptkit.compose([f"model={preset}", "tokenizer=byte"]), device="meta")
+    config, state = to_hf(model, FAMILIES[preset])
+    assert sum(tensor.numel() for tensor in state.values()) >= model.n_parameters()
+    assert section_of(config)["n_layers"] == len(model.blocks)
+
+
+def test_every_preset_is_known_by_its_size_or_is_no_published_model() -> None:
+    presets = {path.stem for path in (conf_dir() / "model").glob("*.yaml") if not path.stem.startswith("_")}
+    assert presets - set(PUBLISHED) == {"nano", "bigram", "attention_only"}

@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gptkit import files, schema
+from gptkit import files, registry, schema
 from gptkit.errors import GptkitError, RunError, UserError
 from gptkit.interop import families
 from gptkit.interop.fields import Fields
 from gptkit.interop.layout import read_all, write_all
-from gptkit.model.assemble import DEFAULTS, build
+from gptkit.model.assemble import DEFAULTS, build, layers_in
 from gptkit.model.gpt import GPT
 
 _INDEX, _WEIGHTS = "model.safetensors.index.json", "model.safetensors"
@@ -172,16 +172,35 @@ def _short(value: Any) -> str:
 
 
 def _normal(section: Mapping[str, Any]) -> dict[str, Any]:
-    """A section with every part and option written out, so that two can be compared."""
+    """A section with every part, option and layer written out, so that two can be compared."""
     checked = schema.check({"model": {**DEFAULTS, **section}})["model"]
-    heads, width = checked["n_heads"], checked["d_model"]
-    filled = {
+    heads, width, count = checked["n_heads"], checked["d_model"], checked["n_layers"]
+    whole = {**checked, **{part: _filled(part, checked[part]) for part in DEFAULTS}}
+    layers: dict[str, dict[str, Any]] = {}
+    for where, changes in (checked.get("layers") or {}).items():
+        for index in layers_in(where, count):
+            own = {part: _filled(part, node) for part, node in changes.items()}
+            layers[str(index)] = {**layers.get(str(index), {}), **own}
+    sizes = {
         "n_kv_heads": checked.get("n_kv_heads") or heads,
         "d_head": checked.get("d_head") or width // heads,
         "d_ff": checked.get("d_ff") or 4 * width,
-        "layers": checked.get("layers") or {},
     }
-    return {**checked, **filled}
+    differing = {i: {p: n for p, n in own.items() if n != whole[p]} for i, own in sorted(layers.items())}
+    return {**whole, **sizes, "layers": {i: own for i, own in differing.items() if own}}
+
+
+def _filled(part: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    """A part's node with the defaults of the options that it does not set."""
+    slot = f"model.{part}"
+    if registry.SLOTS[slot].many:
+        return {name: {**_defaults(slot, name), **options} for name, options in node.items()}
+    return {"name": node["name"], **_defaults(slot, node["name"]), **node}
+
+
+def _defaults(slot: str, name: str) -> dict[str, Any]:
+    options = registry.find(slot, name).declaration.options
+    return {option.name: option.default for option in options if not option.required}
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -21,8 +21,12 @@ class GroupedQuery(Attention):
     softmax(q k^T / sqrt(d_head) + bias, where the mask allows) v, heads side by side, then one map
     back to d_model. With `n_kv_heads=1` it is multi-query attention (Shazeer 2019).
 
+    A variant overrides `place`, what is done to queries and keys before they are kept, or `read`, how
+    they weigh the values.
+
     Args:
         bias: whether the linear maps have biases.
+        out_bias: whether the map back has one; null takes `bias` (Qwen 2: only q, k and v have biases).
         dropout: rate on the attention pattern.
         scale: factor on q k^T; null takes 1 / sqrt(d_head).
         kernel: sdpa (fused), eager (the formula as written) or flex (compiled, CUDA).
@@ -35,6 +39,7 @@ class GroupedQuery(Attention):
         mask: Mask,
         *,
         bias: bool = True,
+        out_bias: bool | None = None,
         dropout: float = 0.0,
         scale: float | None = None,
         kernel: Literal["sdpa", "eager", "flex"] = "sdpa",
@@ -46,20 +51,29 @@ class GroupedQuery(Attention):
         self.kernel: Kernel = kernel
         self.scale = self.d_head**-0.5 if scale is None else scale
         self.qkv = nn.Linear(shape.d_model, (self.heads + 2 * self.kv_heads) * self.d_head, bias=bias)
-        self.out = mark(nn.Linear(self.heads * self.d_head, shape.d_model, bias=bias), "residual")
+        back = bias if out_bias is None else out_bias
+        self.out = mark(nn.Linear(self.heads * self.d_head, shape.d_model, bias=back), "residual")
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
         batch, length, _ = x.shape
         qkv = self.qkv(x).view(batch, length, -1, self.d_head).transpose(1, 2)  # [B, H + 2 Hkv, T, Dh]
         q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
-        q, k = self.position.rotate(q, k, step.q_positions, step.q_positions)
+        q, k = self.place(q, k, step)
         if step.cache is not None:
             k, v = step.cache.append(k, v)
-        y = attend(
+        y = self.read(q, k, v, step)
+        return self.out(y.transpose(1, 2).reshape(batch, length, -1))
+
+    def place(self, q: Tensor, k: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """Queries [B, H, T, Dh] and keys [B, Hkv, T, Dh] of this step, told where they stand."""
+        return self.position.rotate(q, k, step.q_positions, step.q_positions)
+
+    def read(self, q: Tensor, k: Tensor, v: Tensor, step: Step) -> Tensor:
+        """What each query takes from the values [B, Hkv, S, Dh] of all tokens held: [B, H, T, Dh]."""
+        return attend(
             q, k, v, step, position=self.position, mask=self.mask, scale=self.scale,
             dropout=self.dropout if self.training else 0.0, kernel=self.kernel,
         )  # fmt: skip
-        return self.out(y.transpose(1, 2).reshape(batch, length, -1))
 
     def new_cache(
         self, batch: int, capacity: int, device: torch.device, dtype: torch.dtype, slack: int = 1

@@ -7,7 +7,8 @@ alone writes.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -110,6 +111,19 @@ class Session(pl.Callback):
         """Time since the run's first step."""
         return self.meter.seconds
 
+    @contextmanager
+    def _as_used(self) -> Iterator[None]:
+        """The weights as they are to be used: an optimizer that trains others swaps them in `eval` and `train`."""
+        optimizer: Any = self.trainer.optimizers[0]
+        swaps = hasattr(optimizer, "eval") and hasattr(optimizer, "train")
+        if swaps:
+            optimizer.eval()
+        try:
+            yield
+        finally:
+            if swaps:
+                optimizer.train()
+
     def _due(self, key: str) -> bool:
         every = self.settings[key]
         return bool(every) and self.step > 0 and self.step % every == 0
@@ -146,7 +160,7 @@ class Session(pl.Callback):
         """Validation's metrics; none if there is no text for it, or a signal came meanwhile."""
         if not self.job.evaluator:
             return {}
-        with self.trainer.precision_plugin.forward_context():
+        with self._as_used(), self.trainer.precision_plugin.forward_context():
             found = self.job.evaluator(self.model, self.module.documents, self.module.device)
         if found is None:
             self.stopped_by = self.job.agreement.vote().signal
@@ -160,7 +174,7 @@ class Session(pl.Callback):
         shared = strategies.strategy(self.job.config, self.job.world) == "fsdp"
         if not self.settings["sample_tokens"] or not (shared or self.reporter):
             return
-        with self.trainer.precision_plugin.forward_context():
+        with self._as_used(), self.trainer.precision_plugin.forward_context():
             text = sample_text(self.model, self.job.dataset.tokenizer, self.job.config)
         if self.reporter:
             self.reporter.sample(self.step, text)
@@ -168,18 +182,19 @@ class Session(pl.Callback):
     def _save(self) -> None:
         """Write a checkpoint: every process gives its part, the first one writes."""
         optimizer = self.trainer.optimizers[0]
-        groups = state.gather(self.model, optimizer, keep=self.reporter is not None)
-        if self.reporter:
-            self.reporter.settle()
-            told = {
-                "step": self.step,
-                "tokens": self.meter.tokens,
-                "seconds": self.meter.seconds,
-                "numbers": state.numbers(self.model, optimizer),
-                "fingerprint": self.job.dataset.fingerprint,
-                "config": dict(self.job.config),
-            }
-            self.job.run.checkpoints.save(self.step, groups, told)
+        with self._as_used():  # to the end: on a CPU the checkpoint's tensors are the weights' own memory
+            groups = state.gather(self.model, optimizer, keep=self.reporter is not None)
+            if self.reporter:
+                self.reporter.settle()
+                told = {
+                    "step": self.step,
+                    "tokens": self.meter.tokens,
+                    "seconds": self.meter.seconds,
+                    "numbers": state.numbers(self.model, optimizer),
+                    "fingerprint": self.job.dataset.fingerprint,
+                    "config": dict(self.job.config),
+                }
+                self.job.run.checkpoints.save(self.step, groups, told)
         self._saved_step = self.step
 
     def _rescue(self, step: int) -> None:
@@ -198,7 +213,10 @@ class Session(pl.Callback):
             told = checkpoint.state
             check_resumable(told["config"], self.job.config)
             check_text(told["fingerprint"], self.job.dataset.fingerprint)
-            state.restore(self.model, self.trainer.optimizers[0], checkpoint.tensors, told["numbers"])
+            optimizer: Any = self.trainer.optimizers[0]
+            state.restore(self.model, optimizer, checkpoint.tensors, told["numbers"])
+            if hasattr(optimizer, "eval") and hasattr(optimizer, "train"):
+                optimizer.train()
             self.meter = Meter(told["tokens"], told["seconds"])
             self.step = self._saved_step = module.first_step = step
         if self.reporter:

@@ -1,22 +1,16 @@
-"""An average of the weights, kept beside any optimizer and saved in each of its checkpoints."""
+"""An average of the weights, kept beside any optimizer; validated and saved in their place."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-import gptkit
-from gptkit import registry, run
-from gptkit.errors import CheckpointError, ConfigError, Problem
+from gptkit import registry
+from gptkit.errors import ConfigError, Problem
 from gptkit.registry import register
-from gptkit.train.state import OPTIMIZER
-
-if TYPE_CHECKING:
-    from gptkit.model.gpt import GPT
 
 
 @register("optimizer", "ema")
@@ -24,7 +18,8 @@ class Ema:
     """Any optimizer, and an average of the weights it finds (Polyak and Juditsky 1992; Kingma and Ba 2015, 7.2).
 
     e = e + max(1 - decay, 1 / t) (w - e) after update t: first the plain mean of all weights so far,
-    later the exponential average of about the last 1 / (1 - decay). What is trained does not change.
+    later the exponential average of about the last 1 / (1 - decay). What is trained does not change;
+    what is validated, sampled from and saved as the model is e.
 
     Args:
         decay: the share of the average that stays at each update.
@@ -64,7 +59,8 @@ class Ema:
 class Averaged(torch.optim.Optimizer):
     """An optimizer that keeps `ema`, an average, in the state of each parameter that it moves.
 
-    Groups and state are the inner optimizer's own, so who sets a rate here sets it there.
+    Groups and state are the inner optimizer's own, so who sets a rate here sets it there. After `eval`
+    the parameters are the averages, and `last` keeps what `train` puts back.
     """
 
     def __init__(self, inner: torch.optim.Optimizer, decay: float) -> None:
@@ -92,37 +88,20 @@ class Averaged(torch.optim.Optimizer):
         self.inner.load_state_dict(state_dict)
         self._share()
 
+    @torch.no_grad()
+    def eval(self) -> None:
+        """Put the averages, which are to be used, in the place of the weights."""
+        for weight, state in self.state.items():
+            if "ema" in state and "last" not in state:
+                state["last"] = weight.detach().clone()
+                weight.copy_(state["ema"])
+
+    @torch.no_grad()
+    def train(self) -> None:
+        """Put the weights back that are trained."""
+        for weight, state in self.state.items():
+            if "last" in state:
+                weight.copy_(state.pop("last"))
+
     def _share(self) -> None:
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
-
-
-def averaged(
-    path: str | os.PathLike[str] = run.LATEST,
-    *,
-    step: int | None = None,
-    root: str | os.PathLike[str] = "runs",
-) -> GPT:
-    """The GPT of a run with the averaged weights, as `gptkit.load` gives it with the last ones.
-
-    Args:
-        path: a run directory, a part of its name, or `latest`.
-        step: the checkpoint of this step; the newest sound one by default.
-        root: the folder of runs.
-
-    Raises:
-        CheckpointError: the run kept no average.
-    """
-    found = run.find(path, root, loadable=True)
-    checkpoint = found.checkpoints.load(step, groups=[OPTIMIZER], quarantine=False)
-    averages = {
-        full.removeprefix("ema/"): value
-        for full, value in checkpoint.tensors[OPTIMIZER].items()
-        if full.startswith("ema/")
-    }
-    if not averages:
-        raise CheckpointError(f"{checkpoint.path} holds no average of the weights. Train with optimizer=ema.")
-    model = gptkit.load(found.path, step=checkpoint.step)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            weight.copy_(averages.get(name, weight))
-    return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,14 @@ import torch
 
 import gptkit
 from gptkit import registry
-from gptkit.errors import CheckpointError, ConfigError, UnknownNameError
+from gptkit.errors import ConfigError, UnknownNameError
 from gptkit.train import state
 from gptkit.train.fit import fit
 from gptkit.train.optimizers import AdamW
-from runs import change, same, tensors, trained  # pyright: ignore[reportMissingImports]
+from runs import change, rows, same, tensors, trained  # pyright: ignore[reportMissingImports]
 from tiny import some_tokens, tiny  # pyright: ignore[reportMissingImports]
 
 Ema: Any = registry.load("optimizer", "ema")
-averaged: Any = importlib.import_module("gptkit_ema").averaged
 
 
 def update(model: Any, optimizer: Any, seed: int) -> None:
@@ -82,27 +80,40 @@ def test_a_weight_whose_first_gradient_comes_late_is_averaged_from_then_on() -> 
     assert torch.equal(optimizer.state[late]["ema"], late)
 
 
-def test_a_run_cut_in_two_ends_as_one_in_a_piece_and_its_average_can_speak(tmp_path: Path) -> None:
+def test_a_run_cut_in_two_ends_as_one_in_a_piece_and_its_average_is_what_it_is_judged_by(
+    tmp_path: Path,
+) -> None:
     ema = {"optimizer": {"name": "ema", "decay": 0.8, "of": {"name": "adamw", "lr": 0.01}}}
     straight = trained(tmp_path, **ema)
     cut = trained(tmp_path, **ema, trainer__max_steps=5)
     fit(change(cut, trainer__max_steps=12))
     held = tensors(cut)
     assert same(tensors(straight), held)
-    plain = trained(tmp_path, optimizer={"name": "adamw", "lr": 0.01})
-    weights = {name: value for name, value in tensors(plain).items() if name.startswith("model/")}
-    assert same(weights, {name: held[name] for name in weights})
-
-    model, last = averaged(cut.path), gptkit.load(cut.path)
+    plain, model = trained(tmp_path, optimizer={"name": "adamw", "lr": 0.01}), gptkit.load(cut.path)
+    weights = tensors(plain)
     for name, weight in model.named_parameters():
         assert torch.equal(weight.detach(), held[f"optimizer/ema/{name}"])
-        assert not torch.equal(weight, last.get_parameter(name))
-    assert not model.training
-    gptkit.save(model, tmp_path / "averaged")
-    again, tokens = gptkit.load(tmp_path / "averaged"), some_tokens(length=8)
-    assert torch.equal(again(tokens), model(tokens))
-    with pytest.raises(CheckpointError, match="holds no average of the weights"):
-        averaged(plain.path)
+        assert torch.equal(weights[f"model/{name}"], held[f"optimizer/last/{name}"])
+        assert not torch.equal(weight, weights[f"model/{name}"])
+    judged, unaveraged = rows(straight)[-1], rows(plain)[-1]
+    assert judged["loss"] == unaveraged["loss"]  # of training, which did not notice
+    assert judged["val_loss"] != unaveraged["val_loss"]
+
+
+def test_looking_on_twice_or_not_at_all_changes_nothing() -> None:
+    model = tiny()
+    optimizer = Ema(decay=0.5).build(model)
+    optimizer.eval()
+    for step in range(3):
+        update(model, optimizer, step)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer.train()
+    for look in (optimizer.eval, optimizer.eval):
+        look()
+        assert all(torch.equal(p, optimizer.state[p]["ema"]) for p in model.parameters())
+    optimizer.train()
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+    assert all("last" not in state for state in optimizer.state.values())
 
 
 def test_what_cannot_be_is_refused() -> None:

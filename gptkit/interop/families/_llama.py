@@ -1,0 +1,163 @@
+"""What Llama's descendants have alike: RMSNorm before each sublayer, gated networks, rotary positions, grouped heads.
+
+A family says only what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gptkit.interop.families._shared import linear_layouts, norm_layouts, rope_parameters, rotary
+from gptkit.interop.fields import Fields
+from gptkit.interop.layout import Layout, Same, Stacked
+
+IGNORED = (".rotary_emb.inv_freq",)
+GATED = {"silu": "swiglu", "swish": "swiglu", "gelu_pytorch_tanh": "geglu", "relu": "reglu"}
+THEIR_GATED = {"swiglu": "silu", "geglu": "gelu_pytorch_tanh", "reglu": "relu"}
+
+
+def read(
+    fields: Fields,
+    *,
+    attention: Mapping[str, Any],
+    norm: Mapping[str, Any] | None = None,
+    block: str = "pre",
+    mlp_bias: bool = False,
+    fraction: float = 1.0,
+    tied: bool = False,
+) -> dict[str, Any]:
+    """A section of the fields that all of them have.
+
+    Args:
+        fields: those of the family's own were taken already.
+        attention: the attention part, its dropout left out.
+        norm: the norm part; RMSNorm if left out.
+        block: where norms stand.
+        mlp_bias: whether the network's maps have biases.
+        fraction: of a head that turns, where the file is silent.
+        tied: whether the head is the embedding's table, where the file is silent.
+    """
+    heads, width = fields.whole("num_attention_heads"), fields.whole("hidden_size")
+    context = fields.whole("max_position_embeddings", 2048)
+    kind = fields.take("hidden_act", fields.take("hidden_activation", "silu"))
+    if kind not in GATED:
+        fields.refuse("hidden_act", f"known are {', '.join(GATED)}")
+    return {
+        "context_length": context, "d_model": width, "n_layers": fields.whole("num_hidden_layers"), "n_heads": heads,
+        "n_kv_heads": fields.take("num_key_value_heads", None) or heads,
+        "d_head": fields.take("head_dim", None) or max(1, width // heads),
+        "d_ff": fields.whole("intermediate_size"), "vocab_size": fields.whole("vocab_size"),
+        "embedding": {"name": "token", "dropout": 0.0},
+        "position": rotary(fields, fraction=fraction, context=context),
+        "attention": {**attention, "dropout": fields.take("attention_dropout", 0.0)},
+        "feed_forward": {"name": GATED.get(kind, "swiglu"), "bias": mlp_bias},
+        "norm": dict(norm or {"name": "rms", "eps": fields.take("rms_norm_eps", 1e-6)}),
+        "block": {"name": block, "dropout": 0.0},
+        "head": {"name": "language_model", "tied": bool(fields.take("tie_word_embeddings", tied))},
+    }  # fmt: skip
+
+
+def write(section: dict[str, Any], *, fraction: bool = False, head_dim: bool = True) -> dict[str, Any]:
+    """The fields that all of them have.
+
+    Args:
+        section: written out.
+        fraction: name the part of a head that turns even where it is the whole.
+        head_dim: the family has heads of any width.
+    """
+    rope = rope_parameters(section["position"], section["context_length"])
+    if fraction:
+        rope["partial_rotary_factor"] = section["position"]["fraction"]
+    return {
+        "hidden_size": section["d_model"], "num_hidden_layers": section["n_layers"],
+        "num_attention_heads": section["n_heads"], "num_key_value_heads": section["n_kv_heads"],
+        **({"head_dim": section["d_head"]} if head_dim else {}),
+        "intermediate_size": section["d_ff"], "vocab_size": section["vocab_size"],
+        "max_position_embeddings": section["context_length"],
+        "hidden_act": THEIR_GATED[section["feed_forward"]["name"]],
+        "attention_dropout": section["attention"]["dropout"], "tie_word_embeddings": section["head"]["tied"],
+        "rope_parameters": rope, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
+    }  # fmt: skip
+
+
+def windowed(section: dict[str, Any], window: Any, slides: Sequence[bool]) -> dict[str, Any]:
+    """The same with a sliding window in these layers: in the model's own mask if in all of them."""
+    if not window or not any(slides):
+        return section
+    mask = {"causal": {}, "sliding_window": {"window": window}}
+    if all(slides):
+        return {**section, "mask": mask}
+    return {**section, "layers": {str(i): {"mask": mask} for i, slid in enumerate(slides) if slid}}
+
+
+def types_of(fields: Fields, silent: Sequence[bool]) -> list[bool]:
+    """Which layers slide, by `layer_types`, or as said where the file is silent."""
+    types = fields.take("layer_types", None)
+    if types is None:
+        return list(silent)
+    strange = {str(kind) for kind in types} - {"full_attention", "sliding_attention"}
+    if strange or len(types) != len(silent):
+        fields.refuse(
+            "layer_types", "only full_attention and sliding_attention, one for each layer, can be held"
+        )
+    return [kind == "sliding_attention" for kind in types]
+
+
+def window_of(section: dict[str, Any]) -> tuple[int | None, list[bool]]:
+    """The window and which layers have it."""
+    count, own = section["n_layers"], section["mask"]
+    if "sliding_window" in own:
+        return own["sliding_window"]["window"], [True] * count
+    found = {
+        int(i): c["mask"]["sliding_window"]["window"] for i, c in section["layers"].items() if "mask" in c
+    }
+    return next(iter(found.values()), None), [i in found for i in range(count)]
+
+
+def layouts(
+    section: dict[str, Any],
+    *,
+    fused: bool = False,
+    norms: Mapping[str, str] | None = None,
+    norm_bias: bool = False,
+) -> dict[str, Layout]:
+    """Where each weight is kept.
+
+    Args:
+        section: written out.
+        fused: they keep q, k and v in one map, and the gate beside the other.
+        norms: our name of each norm in a block: theirs.
+        norm_bias: whether norms have biases.
+    """
+    attention, width = section["attention"], section["d_head"]
+    rows = (section["n_heads"] * width, section["n_kv_heads"] * width, section["n_kv_heads"] * width)
+    out_bias = attention["bias"] if attention.get("out_bias") is None else attention["out_bias"]
+    mlp_bias = section["feed_forward"]["bias"]
+    norms = norms or {"attention_norm": "input_layernorm", "feed_forward_norm": "post_attention_layernorm"}
+    found: dict[str, Layout] = {"embedding.weight": Same("model.embed_tokens.weight")}
+    for i in range(section["n_layers"]):
+        ours, theirs = f"blocks.{i}", f"model.layers.{i}"
+        for kind in ("weight", "bias")[: 1 + attention["bias"]]:
+            parts = tuple(f"{theirs}.self_attn.{part}_proj.{kind}" for part in "qkv")
+            layout = Same(f"{theirs}.self_attn.qkv_proj.{kind}") if fused else Stacked(parts, rows)
+            found[f"{ours}.attention.qkv.{kind}"] = layout
+        for kind in ("weight", "bias")[: 1 + mlp_bias]:
+            parts = tuple(f"{theirs}.mlp.{part}_proj.{kind}" for part in ("gate", "up"))
+            layout = (
+                Same(f"{theirs}.mlp.gate_up_proj.{kind}") if fused else Stacked(parts, (section["d_ff"],) * 2)
+            )
+            found[f"{ours}.feed_forward.gate_up.{kind}"] = layout
+        found |= linear_layouts(f"{ours}.attention.out", f"{theirs}.self_attn.o_proj", bias=out_bias)
+        found |= linear_layouts(f"{ours}.feed_forward.down", f"{theirs}.mlp.down_proj", bias=mlp_bias)
+        for mine, name in norms.items():
+            found |= norm_layouts(f"{ours}.{mine}", f"{theirs}.{name}", bias=norm_bias)
+        if attention["name"] == "qk_norm":
+            for part in "qk":
+                found |= norm_layouts(
+                    f"{ours}.attention.{part}_norm", f"{theirs}.self_attn.{part}_norm", bias=False
+                )
+    found |= norm_layouts("norm", "model.norm", bias=norm_bias)
+    if not section["head"]["tied"]:
+        found["head.table"] = Same("lm_head.weight")
+    return found
