@@ -55,14 +55,18 @@ class GroupedQuery(Attention):
         self.out = mark(nn.Linear(self.heads * self.d_head, shape.d_model, bias=back), "residual")
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
-        batch, length, _ = x.shape
-        qkv = self.qkv(x).view(batch, length, -1, self.d_head).transpose(1, 2)  # [B, H + 2 Hkv, T, Dh]
-        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        q, k, v = self.project(x)
         q, k = self.place(q, k, step)
         if step.cache is not None:
             k, v = step.cache.append(k, v)
         y = self.read(q, k, v, step)
-        return self.out(y.transpose(1, 2).reshape(batch, length, -1))
+        return self.out(y.transpose(1, 2).flatten(2))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, H, T, Dh], and keys and values [B, Hkv, T, Dh], of this step's tokens."""
+        qkv = self.qkv(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2)  # [B, H + 2 Hkv, T, Dh]
+        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        return q, k, v
 
     def place(self, q: Tensor, k: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Queries [B, H, T, Dh] and keys [B, Hkv, T, Dh] of this step, told where they stand."""
