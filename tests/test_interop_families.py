@@ -23,6 +23,7 @@ YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_p
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 16}  # fmt: skip
 TYPES = ["full_attention", "sliding_attention"]
+GEMMA = {**LLAMA, "head_dim": 8, "query_pre_attn_scalar": 16, "sliding_window": 5}
 GPTJ = {
     "vocab_size": 50,
     "n_embd": 32,
@@ -71,6 +72,14 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("smollm3", {**LLAMA, "no_rope_layers": [0, 1], "pad_token_id": None, "tie_word_embeddings": False, "mlp_bias": True}),
     ("stablelm", LLAMA),
     ("stablelm", {**LLAMA, "use_qkv_bias": True, "use_parallel_residual": True, "layer_norm_eps": 1e-3}),
+    ("gemma2", {**GEMMA, "layer_types": TYPES}),
+    ("gemma2", {**GEMMA, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 4.0, "query_pre_attn_scalar": 50,
+                "head_dim": 12, "layer_types": TYPES[::-1], "rms_norm_eps": 1e-3}),
+    ("gemma2", {**GEMMA, "attn_logit_softcapping": None, "final_logit_softcapping": None, "layer_types": TYPES[:1] * 2}),
+    ("gemma3_text", {**GEMMA, "layer_types": TYPES}),
+    ("gemma3_text", {**GEMMA, "num_hidden_layers": 3, "layer_types": [*TYPES, TYPES[1]], "head_dim": 12, "rms_norm_eps": 1e-3,
+                     "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 30.0},
+                                         "full_attention": {"rope_type": "default", "rope_theta": 300.0}}}),
     ("gpt2", {"vocab_size": 50, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}),
 ]  # fmt: skip
 IDS = [f"{kind}{number}" for number, (kind, _) in enumerate(FAMILIES)]
@@ -151,6 +160,14 @@ def widen(monkeypatch: pytest.MonkeyPatch) -> None:
 def exact_rotations(model: Any) -> None:
     """Give their tables of frequencies and angles the digits that 32 bits left out."""
     for module in model.modules():
+        for kind in ("sliding_attention", "full_attention"):
+            if hasattr(module, f"{kind}_inv_freq"):
+                width = 2 * getattr(module, f"{kind}_inv_freq").numel()
+                base = module.config.rope_parameters[kind]["rope_theta"]
+                exact = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+                setattr(module, f"{kind}_inv_freq", exact)
+        if hasattr(module, "embed_scale"):
+            module.embed_scale = torch.tensor(module.scalar_embed_scale, dtype=torch.float64)
         if hasattr(module, "inv_freq"):
             width = 2 * module.inv_freq.numel()
             rope = module.config.rope_parameters

@@ -1,0 +1,32 @@
+"""Gemma 2 (Gemma team 2024): soft caps on scores and logits, a window in every other layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gptkit.interop.families import _gemma, _llama
+from gptkit.interop.families._gemma import layouts
+from gptkit.interop.families._llama import IGNORED
+from gptkit.interop.fields import Fields
+
+__all__ = ["ARCHITECTURE", "IGNORED", "layouts", "read", "write"]
+
+ARCHITECTURE = "Gemma2ForCausalLM"
+
+
+def read(fields: Fields) -> dict[str, Any]:
+    """The model section of a config."""
+    cap, window = fields.take("attn_logit_softcapping", 50.0), fields.take("sliding_window", 4096)
+    attention = {"name": "soft_capped", "cap": float(cap)} if cap else {"name": "grouped_query"}
+    section = _gemma.read(fields, attention, fields.take("rms_norm_eps", 1e-6))
+    slides = _llama.types_of(fields, [i % 2 == 0 for i in range(section["n_layers"])])
+    return _llama.windowed(section, window, slides)
+
+
+def write(section: dict[str, Any]) -> dict[str, Any]:
+    """The config of a section."""
+    window, slides = _llama.window_of(section)
+    return {
+        **_gemma.write(section), "attn_logit_softcapping": section["attention"].get("cap"),
+        "sliding_window": window or 4096, "layer_types": _gemma.types(slides),
+    }  # fmt: skip

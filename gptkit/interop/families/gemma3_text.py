@@ -1,0 +1,54 @@
+"""Gemma 3, its text model (Gemma team 2025): five layers with a window to one without, of two bases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gptkit.interop.families import _gemma, _llama
+from gptkit.interop.families._gemma import layouts
+from gptkit.interop.families._llama import IGNORED
+from gptkit.interop.families._shared import rope_parameters
+from gptkit.interop.fields import Fields
+
+__all__ = ["ARCHITECTURE", "IGNORED", "layouts", "read", "write"]
+
+ARCHITECTURE = "Gemma3ForCausalLM"
+_LOCAL, _WHOLE = "sliding_attention", "full_attention"
+
+
+def read(fields: Fields) -> dict[str, Any]:
+    """The model section of a config; the whole layers' positions are the model's, the others' their own."""
+    ropes = fields.take("rope_parameters", {})
+    local = ropes.get(_LOCAL, {"rope_type": "default", "rope_theta": 10000.0})
+    whole = ropes.get(_WHOLE, {"rope_type": "default", "rope_theta": 1000000.0})
+    if local.get("rope_type", "default") != "default" or set(local) - {"rope_type", "rope_theta"}:
+        fields.refuse("rope_parameters", "layers with a window can have no scaled positions here")
+    fields.only("attn_logit_softcapping", None)
+    every, window = fields.take("_sliding_window_pattern", 6), fields.take("sliding_window", 4096)
+    eps = fields.take("rms_norm_eps", 1e-6)
+    attention = {"name": "qk_norm", "per_head": True, "offset": 1.0, "eps": eps}
+    inner = Fields({**fields.config, "rope_parameters": whole}, fields.kind)
+    inner.left = fields.left
+    section = _gemma.read(inner, attention, eps)
+    fields.problems += inner.problems
+    slides = _llama.types_of(fields, [(i + 1) % every != 0 for i in range(section["n_layers"])])
+    own = {
+        "mask": {"causal": {}, "sliding_window": {"window": window}},
+        "position": {"name": "rotary", "base": float(local["rope_theta"])},
+    }
+    return {**section, "layers": {str(i): own for i, slid in enumerate(slides) if slid}}
+
+
+def write(section: dict[str, Any]) -> dict[str, Any]:
+    """The config of a section."""
+    window, slides = _llama.window_of(section)
+    positions = [changes["position"] for changes in section["layers"].values() if "position" in changes]
+    local = positions[0] if positions else {"name": "rotary", "base": section["position"]["base"]}
+    context = section["context_length"]
+    return {
+        **_gemma.write(section), "sliding_window": window or 4096, "layer_types": _gemma.types(slides),
+        "rope_parameters": {
+            _LOCAL: {"rope_type": "default", "rope_theta": local["base"]},
+            _WHOLE: rope_parameters(section["position"], context),
+        },
+    }  # fmt: skip
