@@ -215,17 +215,18 @@ def _part(slot: registry.Slot, key: str, name: str, options: Mapping[str, Any]) 
 
 def _left_over(slot: registry.Slot, name: str, option: str, takes: str) -> str:
     """A hint for an option that another part of the slot takes: a choice merged over another."""
-    owners = []
+    owners: list[str] = []
     for other in registry.names(slot.name):
         try:
-            if other != name and registry.find(slot.name, other).declaration.option(option):
-                owners.append(other)
+            part = registry.find(slot.name, other)
+            if other != name and part.declaration.option(option):
+                owners.insert(0 if part.origin.kind == "core" else len(owners), other)
         except GptkitError:
             continue
     if not owners:
         return f"It takes: {takes}."
     return (
-        f"It is an option of {owners[0]!r}: choose that with {slot.group}={owners[0]}, or leave {option!r} out. "
+        f"It is an option of {', '.join(map(repr, owners[:3]))}{', …' * (len(owners) > 3)}: choose that with {slot.group}={owners[0]}, or leave {option!r} out. "
         f"{name!r} takes: {takes}."
     )
 
