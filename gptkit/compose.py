@@ -147,6 +147,9 @@ def _compose_files(
     """The chosen files laid over one another, without what was meant for parts that are not chosen."""
     try:
         order = _in_order(verb, survey, words)
+    except AssertionError:  # Hydra met a line that it takes for granted
+        told = "its defaults list cannot be read."
+        return None, [], [Problem(verb, told, "Write each line as '- override /group: option'.")]
     except (HydraException, OmegaConfBaseException, ValueError, RecursionError) as error:
         return None, [], [_hydra_problem(error)]
     for choice in words.added:

@@ -225,8 +225,10 @@ def _left_over(slot: registry.Slot, name: str, option: str, takes: str) -> str:
             continue
     if not owners:
         return f"It takes: {takes}."
+    told = ", ".join(map(repr, owners[:3])) + ", …" * (len(owners) > 3)
+    choose = "choose that with" if len(owners) == 1 else "choose one of them, such as"
     return (
-        f"It is an option of {', '.join(map(repr, owners[:3]))}{', …' * (len(owners) > 3)}: choose that with {slot.group}={owners[0]}, or leave {option!r} out. "
+        f"It is an option of {told}: {choose} {slot.group}={owners[0]}, or leave {option!r} out. "
         f"{name!r} takes: {takes}."
     )
 

@@ -44,8 +44,9 @@ GOLDEN: list[tuple[list[str], list[str]]] = [
     (
         ["model.position.base=3"],
         [
-            "model.position.base: 'learned' takes no option 'base'. It is an option of 'rotary': choose that with "
-            "model/position=rotary, or leave 'base' out. 'learned' takes: max_positions."
+            "model.position.base: 'learned' takes no option 'base'. It is an option of 'sinusoidal', 'rotary', "
+            "'rotary_dynamic', …: choose one of them, such as model/position=sinusoidal, or leave 'base' out. "
+            "'learned' takes: max_positions."
         ],
     ),
     (["logger=wnadb"], ["logger=wnadb: no such option. Did you mean logger=wandb?"]),

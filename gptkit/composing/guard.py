@@ -45,7 +45,7 @@ def stale(files: Sequence[ConfFile], typed: Collection[str], tree: Tree) -> tupl
             if slot.many:
                 gone = [n for n in node if n not in stands and (n in own or slot.group in typed)]
                 dropped.setdefault(file.name, []).extend((*place, name) for name in gone)
-            elif node.get("name") not in {None, *stands}:
+            elif node.get("name") not in [None, *stands]:
                 if str(node["name"]) not in map(str, [*own, *asked]) and slot.group not in typed:
                     problems.append(_unchosen(file, slot, (*place, "name"), str(node["name"]), stands, tree))
                 dropped.setdefault(file.name, []).append(place)
