@@ -42,8 +42,12 @@ def test_the_product_holds_every_triple_that_meets_and_every_other_part() -> Non
 
 
 def test_every_pair_of_parts_is_sound() -> None:
-    shipped = {(part.slot, part.name) for part in registry.components() if part.origin.kind in {"core", "folder"}}
-    offered = {f: [name for name in names if (f"model.{f}", name) in shipped] for f, names in c.parts().items()}
+    shipped = {
+        (part.slot, part.name) for part in registry.components() if part.origin.kind in {"core", "folder"}
+    }
+    offered = {
+        f: [name for name in names if (f"model.{f}", name) in shipped] for f, names in c.parts().items()
+    }
     combinations = c.pairs(offered)
     trials = [c.attempt(one) for one in combinations]
     failed = [f"{c._words(t.parts)}: {t.told}" for t in trials if t.status == "failed"]
