@@ -16,7 +16,7 @@ from gptkit.registry import register
 class TalkingHeads(GroupedQuery):
     """P_after softmax(P_before scores), two learned H x H maps over the heads (Shazeer et al. 2020).
 
-    The mask hides keys in between, and again after the second map.
+    The mask hides keys between the two; what is hidden stays hidden, as the second map only mixes heads.
 
     Args:
         bias: whether the linear maps have biases.
