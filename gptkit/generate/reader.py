@@ -4,7 +4,8 @@ What a model says does not depend on whether its cache is used. Within its conte
 of the text. Past it:
 
 - where positions are relative (none, rotary, alibi), each token reads the last `context_length` tokens,
-  itself among them, in every layer: the cache drops its oldest token at each step, which costs nothing;
+  itself among them, in every layer: the cache drops its oldest token at each step, which costs nothing
+  (a recurrent attention keeps no tokens that could be dropped: it has read all of the text);
 - elsewhere (learned, sinusoidal), the last `context_length` tokens are read anew for each token, as a
   text of their own: the model meets only positions that it was trained on. No cache can serve there, as
   each token's place changes at each step;
@@ -138,7 +139,8 @@ def windowed(model: GPT, length: int) -> Iterator[None]:
     """Within this context, a token of any layer reads those less than `length` before it at most."""
     narrow = SlidingWindow(window=length)
     joined = {id(mask): mask & narrow for mask in _masks(model)}
-    before = [(attention, vars(attention).get("mask")) for attention in _attentions(model)]
+    windows = [attention for attention in _attentions(model) if not attention.is_recurrent]
+    before = [(attention, vars(attention).get("mask")) for attention in windows]
     for attention, _ in before:
         vars(attention)["mask"] = joined[id(attention.mask)]  # stands before a mask of its own
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -117,7 +118,7 @@ class _Assembly:
         self.mask = _mask(model["mask"])
 
     def gpt(self) -> GPT:
-        blocks = [self.block(self.layer(index)) for index in range(self.shape.n_layers)]
+        blocks = [self.block(index, self.layer(index)) for index in range(self.shape.n_layers)]
         embedding = _part("embedding", self.model["embedding"], self.shape, self.position)
         ends_bare = bool(blocks) and blocks[-1].needs_final_norm
         norm = _part("norm", self.model["norm"], self.shape.d_model) if ends_bare else nn.Identity()
@@ -132,22 +133,23 @@ class _Assembly:
                 parts.update(changes)
         return parts
 
-    def block(self, parts: Config) -> Block:
+    def block(self, index: int, parts: Config) -> Block:
+        shape = replace(self.shape, layer=index)
         own_position = parts["position"] != self.model["position"]
         own_mask = parts["mask"] != self.model["mask"]
-        position = self.own_position(parts["position"]) if own_position else self.position
+        position = self.own_position(parts["position"], shape) if own_position else self.position
         mask = _mask(parts["mask"]) if own_mask else self.mask
-        attention: Attention = _part("attention", parts["attention"], self.shape, position, mask)
+        attention: Attention = _part("attention", parts["attention"], shape, position, mask)
         if own_position:
             attention.own("position")
         if own_mask:
             attention.own("mask")
-        feed_forward = _part("feed_forward", parts["feed_forward"], self.shape)
+        feed_forward = _part("feed_forward", parts["feed_forward"], shape)
         return _part("block", parts["block"], attention, feed_forward, partial(_part, "norm", parts["norm"]))
 
-    def own_position(self, node: Config) -> PositionalEncoding:
+    def own_position(self, node: Config, shape: ModelShape) -> PositionalEncoding:
         """A position encoding for one layer; one that acts on embeddings would never be asked."""
-        position = _part("position", node, self.shape)
+        position = _part("position", node, shape)
         if type(position).embed is not PositionalEncoding.embed:
             problem = f"{node['name']!r} is added to the embeddings, once for all layers."
             hint = "Choose it as model/position; a layer may differ by none, rotary, alibi and their like."

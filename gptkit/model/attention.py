@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gptkit.errors import UserError
 from gptkit.model.cache import KeyValueCache
 from gptkit.model.interfaces import Attention, Mask, ModelShape, PositionalEncoding, Step, mark
-from gptkit.model.kernels import Kernel, allowed, attend, check, score_bias
+from gptkit.model.kernels import Kernel, allowed, attend, check, mixed, products, score_bias, softmax
 from gptkit.registry import register
 
 
@@ -84,6 +85,47 @@ class GroupedQuery(Attention):
     ) -> KeyValueCache:
         width = (self.kv_heads, self.d_head)
         return KeyValueCache(batch, capacity, width, width, device, dtype, slack)
+
+
+class PatternAttention(GroupedQuery):
+    """Attention whose pattern is written out, for variants that change the scores or the weights.
+
+    A variant overrides `bend`, what is done to the scores before a position's bias is added, or
+    `pattern`, how scores become weights. `T x S` numbers are kept for each head.
+
+    Args:
+        bias, out_bias, dropout, scale: as of `GroupedQuery`.
+    """
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        position: PositionalEncoding,
+        mask: Mask,
+        *,
+        bias: bool = True,
+        out_bias: bool | None = None,
+        dropout: float = 0.0,
+        scale: float | None = None,
+    ) -> None:
+        super().__init__(
+            shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale, kernel="eager"
+        )
+
+    def read(self, q: Tensor, k: Tensor, v: Tensor, step: Step) -> Tensor:
+        scores, bias = self.bend(self.scale * products(q, k)), score_bias(q, k, step, self.position)
+        pattern = self.pattern(scores if bias is None else scores + bias, allowed(step, self.mask))
+        if step.patterns is not None:
+            step.patterns.append(pattern)
+        return mixed(F.dropout(pattern, self.dropout, self.training), v)
+
+    def bend(self, scores: Tensor) -> Tensor:
+        """Scores [B, H, T, S] without a position's bias."""
+        return scores
+
+    def pattern(self, scores: Tensor, allowed: Tensor) -> Tensor:
+        """The weight of each key, [B, H, T, S], zero where `allowed` [1|B, 1, T, S] is false."""
+        return softmax(scores, allowed)
 
 
 @register("model.attention", "multi_head")

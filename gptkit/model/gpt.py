@@ -19,6 +19,7 @@ from gptkit.model.interfaces import (
     Mask,
     MaskContext,
     ModelShape,
+    Penalised,
     PositionalEncoding,
     Step,
 )
@@ -58,6 +59,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
         self.head = head
+        self.penalised: list[Penalised] = [part for part in self.modules() if isinstance(part, Penalised)]
 
     def forward(
         self,
@@ -137,7 +139,15 @@ class GPT(nn.Module):
             reduction: `mean` over the targets that count, or their `sum`.
         """
         x = self.hidden(tokens, padding=padding, documents=documents, prefix=prefix)
-        return self.head.loss(x.flatten(0, 1), targets.flatten(), reduction)
+        loss = self.head.loss(x.flatten(0, 1), targets.flatten(), reduction)
+        if not self.penalised or not self.training:
+            return loss
+        penalties = [part.take_penalty() for part in self.penalised]
+        count = (targets != -100).sum() if reduction == "sum" else 1
+        for penalty in penalties:
+            if penalty is not None:
+                loss = loss + count * (penalty - penalty.detach())  # nought, with a gradient
+        return loss
 
     def step(
         self,

@@ -8,7 +8,7 @@ the arguments before `*` come from the builder, those after it are its options.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,11 @@ Role = Literal["embedding", "weight", "residual", "bias", "norm"]
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes that every part is built from."""
+    """The sizes that every part is built from.
+
+    Attributes:
+        layer: the layer that a part is built for, counted from 0; 0 for a part that serves them all.
+    """
 
     vocab_size: int
     context_length: int
@@ -31,6 +35,7 @@ class ModelShape:
     n_kv_heads: int
     d_head: int
     d_ff: int
+    layer: int = 0
 
 
 @dataclass
@@ -61,7 +66,7 @@ class Step:
         q_positions: the places of the tokens given now, [1|B, T].
         k_positions: the places of all tokens that may be read, [1|B, S].
         context: documents, padding and prefixes, for the mask.
-        cache: this layer's cache, to which it appends this step's keys and values, or None.
+        cache: this layer's cache, as its attention made it, to which it adds this step's tokens; or None.
         plain: keys stand in order, the queries are the last of them, and none is padding.
         patterns: a list to which each attention appends its pattern [B, H, T, S]; None records none.
         memo: results that layers share within this pass, such as dense masks and biases.
@@ -70,17 +75,30 @@ class Step:
     q_positions: Tensor
     k_positions: Tensor
     context: MaskContext = field(default_factory=MaskContext)
-    cache: LayerCache | None = None
+    cache: Any = None
     plain: bool = True
     patterns: list[Tensor] | None = None
     memo: dict[Any, Any] = field(default_factory=dict)
 
 
 class LayerCache(Protocol):
-    """What one layer keeps of the tokens already read, so that they need not be read again."""
+    """What one layer keeps of the tokens already read, so that they need not be read again.
 
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep this step's keys and values; returns all that are held, this step's last."""
+    An attention that keeps something else than keys and values gives a cache of its own, and reads and
+    writes it itself; the model asks of any cache only what follows.
+    """
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the tokens held take."""
+        ...
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first `length` tokens; raises `UserError` where that cannot be done."""
+        ...
+
+    def slide(self, keep: int) -> None:
+        """Forget all but the last `keep` tokens; one of a recurrent attention keeps what it has."""
         ...
 
 
@@ -222,8 +240,13 @@ class Attention(nn.Module):
 
     The position encoding and the mask are shared between layers; a layer that differs owns its own
     (see `own`). Attention holds its projections, the choice of kernel and the state of its cache.
+
+    Attributes:
+        is_recurrent: what it keeps of a text does not grow, so it has no context to slide out of: it
+            reads all that came before, however long.
     """
 
+    is_recurrent: bool = False
     position: PositionalEncoding
     mask: Mask
 
@@ -308,6 +331,9 @@ class Norm(nn.Module):
 class FeedForward(nn.Module):
     """A network applied to each token alone. Built as `FeedForward(shape, *, options)`.
 
+    One that learns by more than the loss of the tokens, as a mixture of experts may, is a `Penalised`
+    or an `Adjusting` part; any other part of a model may be one too.
+
     Attributes:
         absent: there is none; the block leaves it out, its norm as well.
     """
@@ -317,6 +343,25 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
         raise NotImplementedError
+
+
+@runtime_checkable
+class Penalised(Protocol):
+    """A part that wants something beside a low loss, such as experts that are used equally."""
+
+    def take_penalty(self) -> Tensor | None:
+        """What the last forward pass in training adds to the mean loss of a token, as a scalar with
+        gradients; asked once a pass. Only its gradient is used: the loss that is told stays the loss."""
+        ...
+
+
+@runtime_checkable
+class Adjusting(Protocol):
+    """A part that changes something by rule after each update, beside what gradients change."""
+
+    def after_update(self) -> None:
+        """Called once after each optimizer step, on every process; what it changes is a buffer."""
+        ...
 
 
 class MakeNorm(Protocol):

@@ -76,15 +76,31 @@ def eager(
         allowed: [1|B, 1, T, S], true where a query may read a key.
         bias: [1|B, 1|H, T, S] or None.
     """
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    scores = scale * (q @ k.transpose(-2, -1))  # [B, H, T, S]
-    if bias is not None:
-        scores = scores + bias
+    scores = scale * products(q, k)
+    pattern = softmax(scores if bias is None else scores + bias, allowed)
+    return mixed(F.dropout(pattern, dropout), v), pattern
+
+
+def products(q: Tensor, k: Tensor) -> Tensor:
+    """q k^T of heads [B, H, T, Dh] with the heads of keys that they share, [B, Hkv, S, Dh]: [B, H, T, S]."""
+    return q @ k.repeat_interleave(q.shape[1] // k.shape[1], dim=1).transpose(-2, -1)
+
+
+def softmax(scores: Tensor, allowed: Tensor) -> Tensor:
+    """The softmax of scores [B, H, T, S] over the keys that are allowed, at least in float32; a row that
+    may read nothing is all zeros."""
     scores = scores.masked_fill(~allowed, float("-inf"))
-    exact = torch.float32 if scores.dtype in (torch.bfloat16, torch.float16) else scores.dtype
-    pattern = scores.softmax(-1, dtype=exact).masked_fill(~allowed, 0.0).to(q.dtype)
-    return F.dropout(pattern, dropout) @ v, pattern
+    return scores.softmax(-1, dtype=exact(scores.dtype)).masked_fill(~allowed, 0.0).to(scores.dtype)
+
+
+def mixed(pattern: Tensor, v: Tensor) -> Tensor:
+    """The values [B, Hkv, S, Dv] that heads share, weighed by a pattern [B, H, T, S]: [B, H, T, Dv]."""
+    return pattern @ v.repeat_interleave(pattern.shape[1] // v.shape[1], dim=1)
+
+
+def exact(dtype: torch.dtype) -> torch.dtype:
+    """The type that sums of exponentials are taken in: float32 for 16 bits."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 def sdpa(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gptkit.errors import GptkitError
+from gptkit.model.interfaces import Adjusting
 from gptkit.train.agreement import Agreement
 from gptkit.train.data import Documents, Share, StepBatch
 from gptkit.train.gradients import clip_factor, global_norm, gradients, scale
@@ -68,6 +69,7 @@ class TrainingModule(pl.LightningModule):
         self.max_steps, self.gradient_clip, self.agreement = max_steps, gradient_clip, agreement
         self.end_of_text = end_of_text
         self.model: nn.Module | None = None
+        self.adjusting: list[Adjusting] = []
         self.first_step = 0
         self.outcome: StepOutcome | None = None
         self.on_non_finite: Callable[[int], None] = lambda step: None
@@ -77,6 +79,7 @@ class TrainingModule(pl.LightningModule):
         if self.model is None:
             self.model = self.make_model(getattr(self, "_device_mesh", None))
             self.documents = Documents(self.model, self.end_of_text)
+            self.adjusting = [part for part in self.model.modules() if isinstance(part, Adjusting)]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer; each group's own learning rate is what the schedule scales."""
@@ -108,6 +111,8 @@ class TrainingModule(pl.LightningModule):
             scale(grads, factor)
         rate = self._set_rate(optimizer, batch.step)
         optimizer.step()
+        for part in self.adjusting:
+            part.after_update()
         optimizer.zero_grad(set_to_none=True)
         self.outcome = StepOutcome(batch.step + 1, loss, round(ballot.targets), norm, rate, ballot)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from gptkit.model.attention import GroupedQuery
-from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding, Step
-from gptkit.model.kernels import allowed, score_bias
+from gptkit.model.attention import PatternAttention
+from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding
+from gptkit.model.kernels import exact
 from gptkit.registry import register
 
 
 @register("model.attention", "sigmoid")
-class Sigmoid(GroupedQuery):
+class Sigmoid(PatternAttention):
     """sigmoid(score - log n) v, n the context length (Ramapuram et al. 2024).
 
     Keys do not compete: a token may read all of them or none. The bias -log n makes the weights of n
@@ -40,17 +39,9 @@ class Sigmoid(GroupedQuery):
         dropout: float = 0.0,
         scale: float | None = None,
     ) -> None:
-        super().__init__(
-            shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale, kernel="eager"
-        )
+        super().__init__(shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale)
         self.shift = -math.log(shape.context_length) if shift is None else shift
 
-    def read(self, q: Tensor, k: Tensor, v: Tensor, step: Step) -> Tensor:
-        groups = self.heads // self.kv_heads
-        full_k, full_v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-        scores, bias = self.scale * (q @ full_k.transpose(-2, -1)), score_bias(q, k, step, self.position)
-        scores = (scores if bias is None else scores + bias) + self.shift
-        pattern = scores.sigmoid().masked_fill(~allowed(step, self.mask), 0.0)
-        if step.patterns is not None:
-            step.patterns.append(pattern)
-        return F.dropout(pattern, self.dropout, self.training) @ full_v
+    def pattern(self, scores: Tensor, allowed: Tensor) -> Tensor:
+        weights = (scores.to(exact(scores.dtype)) + self.shift).sigmoid().to(scores.dtype)
+        return weights.masked_fill(~allowed, 0.0)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from gptkit.model.attention import GroupedQuery
-from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding, Step
-from gptkit.model.kernels import allowed, score_bias
+from gptkit.model.attention import PatternAttention
+from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding
+from gptkit.model.kernels import exact
 from gptkit.registry import register
 
 
 @register("model.attention", "sinks")
-class Sinks(GroupedQuery):
+class Sinks(PatternAttention):
     """exp(score_j) / (exp(s) + sum_k exp(score_k)), with a learned s for each head (gpt-oss 2025; Miller 2023).
 
     A token that finds nothing to read gives its attention to the sink; softmax alone makes it read something.
@@ -36,21 +35,10 @@ class Sinks(GroupedQuery):
         dropout: float = 0.0,
         scale: float | None = None,
     ) -> None:
-        super().__init__(
-            shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale, kernel="eager"
-        )
+        super().__init__(shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale)
         self.sinks = nn.Parameter(torch.zeros(self.heads))
 
-    def read(self, q: Tensor, k: Tensor, v: Tensor, step: Step) -> Tensor:
-        groups, may = self.heads // self.kv_heads, allowed(step, self.mask)
-        full_k, full_v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-        scores, bias = self.scale * (q @ full_k.transpose(-2, -1)), score_bias(q, k, step, self.position)
-        scores = (scores if bias is None else scores + bias).masked_fill(~may, float("-inf"))
-        sink = self.sinks.view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
-        exact = torch.float32 if scores.dtype in (torch.bfloat16, torch.float16) else scores.dtype
-        pattern = (
-            torch.cat([scores, sink.to(scores.dtype)], dim=-1).softmax(-1, dtype=exact)[..., :-1].to(q.dtype)
-        )
-        if step.patterns is not None:
-            step.patterns.append(pattern)
-        return F.dropout(pattern, self.dropout, self.training) @ full_v
+    def pattern(self, scores: Tensor, allowed: Tensor) -> Tensor:
+        sink = self.sinks.view(1, -1, 1, 1).expand(*scores.shape[:3], 1).to(scores.dtype)
+        scores = torch.cat([scores.masked_fill(~allowed, float("-inf")), sink], dim=-1)
+        return scores.softmax(-1, dtype=exact(scores.dtype))[..., :-1].to(scores.dtype)

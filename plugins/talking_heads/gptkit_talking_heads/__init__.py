@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from gptkit.model.attention import GroupedQuery
-from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding, Step
-from gptkit.model.kernels import allowed, score_bias
+from gptkit.model.attention import PatternAttention
+from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding
+from gptkit.model.kernels import softmax
 from gptkit.registry import register
 
 
 @register("model.attention", "talking_heads")
-class TalkingHeads(GroupedQuery):
+class TalkingHeads(PatternAttention):
     """P_after softmax(P_before scores), two learned H x H maps over the heads (Shazeer et al. 2020).
 
     The mask hides keys between the two; what is hidden stays hidden, as the second map only mixes heads.
@@ -36,9 +35,7 @@ class TalkingHeads(GroupedQuery):
         dropout: float = 0.0,
         scale: float | None = None,
     ) -> None:
-        super().__init__(
-            shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale, kernel="eager"
-        )
+        super().__init__(shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale)
         self.before = nn.Parameter(torch.eye(self.heads))
         self.after = nn.Parameter(torch.eye(self.heads))
 
@@ -47,15 +44,8 @@ class TalkingHeads(GroupedQuery):
         torch.nn.init.eye_(tensor)
         return True
 
-    def read(self, q: Tensor, k: Tensor, v: Tensor, step: Step) -> Tensor:
-        groups, may = self.heads // self.kv_heads, allowed(step, self.mask)
-        full_k, full_v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-        scores = torch.einsum("gh,bhts->bgts", self.before, self.scale * (q @ full_k.transpose(-2, -1)))
-        bias = score_bias(q, k, step, self.position)
-        scores = (scores if bias is None else scores + bias).masked_fill(~may, float("-inf"))
-        exact = torch.float32 if scores.dtype in (torch.bfloat16, torch.float16) else scores.dtype
-        pattern = scores.softmax(-1, dtype=exact).masked_fill(~may, 0.0).to(q.dtype)
-        pattern = torch.einsum("gh,bhts->bgts", self.after, pattern)
-        if step.patterns is not None:
-            step.patterns.append(pattern)
-        return F.dropout(pattern, self.dropout, self.training) @ full_v
+    def bend(self, scores: Tensor) -> Tensor:
+        return torch.einsum("gh,bhts->bgts", self.before, scores)
+
+    def pattern(self, scores: Tensor, allowed: Tensor) -> Tensor:
+        return torch.einsum("gh,bhts->bgts", self.after, softmax(scores, allowed))
