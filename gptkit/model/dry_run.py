@@ -121,7 +121,8 @@ def _copied(model: GPT) -> GPT:
     for module in model.modules():
         held = vars(made[id(module)])
         for name, value in held.items():  # what parts share, they share in the copy
-            held[name] = made.get(id(value), value)
+            parts = isinstance(value, list)
+            held[name] = [made.get(id(v), v) for v in value] if parts else made.get(id(value), value)
         for group in ("_parameters", "_buffers", "_modules"):
             held[group] = {name: made.get(id(value), value) for name, value in held[group].items()}
     return made[id(model)]
