@@ -114,7 +114,7 @@ class PatternAttention(GroupedQuery):
 
     def read(self, q: Tensor, k: Tensor, v: Tensor, step: Step) -> Tensor:
         scores, bias = self.bend(self.scale * products(q, k)), score_bias(q, k, step, self.position)
-        pattern = self.pattern(scores if bias is None else scores + bias, allowed(step, self.mask))
+        pattern = self.pattern(scores if bias is None else scores + bias, allowed(step, self.mask), step)
         if step.patterns is not None:
             step.patterns.append(pattern)
         return mixed(F.dropout(pattern, self.dropout, self.training), v)
@@ -123,7 +123,7 @@ class PatternAttention(GroupedQuery):
         """Scores [B, H, T, S] without a position's bias."""
         return scores
 
-    def pattern(self, scores: Tensor, allowed: Tensor) -> Tensor:
+    def pattern(self, scores: Tensor, allowed: Tensor, step: Step) -> Tensor:
         """The weight of each key, [B, H, T, S], zero where `allowed` [1|B, 1, T, S] is false."""
         return softmax(scores, allowed)
 

@@ -30,6 +30,7 @@ def attend(
     scale: float,
     dropout: float = 0.0,
     kernel: Kernel = "sdpa",
+    told: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """softmax(scale * q k^T + bias, over the keys that the mask allows) v.
 
@@ -39,13 +40,15 @@ def attend(
         q: [B, H, T, Dh].
         k: [B, Hkv, S, Dh], Hkv a divisor of H.
         v: [B, Hkv, S, Dv].
+        told: the queries and keys, d_head wide, that a position's bias is computed from; q and k if left out.
 
     Returns:
         [B, H, T, Dv].
     """
+    told = told or (q, k)
     if kernel == "flex" and step.patterns is None:
-        return flex(q, k, v, step, position, mask, scale)
-    bias = score_bias(q, k, step, position)
+        return flex(q, k, v, step, position, mask, scale, told)
+    bias = score_bias(*told, step, position)
     if step.patterns is not None or kernel == "eager":
         out, pattern = eager(q, k, v, allowed(step, mask), bias, scale, dropout)
         if step.patterns is not None:
@@ -150,7 +153,14 @@ def score_bias(q: Tensor, k: Tensor, step: Step, position: PositionalEncoding) -
 
 
 def flex(
-    q: Tensor, k: Tensor, v: Tensor, step: Step, position: PositionalEncoding, mask: Mask, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    step: Step,
+    position: PositionalEncoding,
+    mask: Mask,
+    scale: float,
+    told: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """FlexAttention (Dong et al. 2024): mask and bias become part of the kernel.
 
@@ -168,7 +178,7 @@ def flex(
         allowed(step, mask)  # inside the kernel it could not refuse
     batch, _, length, _ = q.shape
     keys = k.shape[-2]
-    mask_mod, score_mod = flex_closures(q, k, step, position, mask)
+    mask_mod, score_mod = flex_closures(*(told or (q, k)), step, position, mask)
     key = ("blocks", mask)
     if key not in step.memo:
         step.memo[key] = create_block_mask(mask_mod, batch, None, length, keys, device=q.device)

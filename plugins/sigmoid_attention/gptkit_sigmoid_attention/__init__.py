@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from gptkit.model.attention import PatternAttention
-from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding
+from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding, Step
 from gptkit.model.kernels import exact
 from gptkit.registry import register
 
@@ -42,6 +42,6 @@ class Sigmoid(PatternAttention):
         super().__init__(shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale)
         self.shift = -math.log(shape.context_length) if shift is None else shift
 
-    def pattern(self, scores: Tensor, allowed: Tensor) -> Tensor:
+    def pattern(self, scores: Tensor, allowed: Tensor, step: Step) -> Tensor:
         weights = (scores.to(exact(scores.dtype)) + self.shift).sigmoid().to(scores.dtype)
         return weights.masked_fill(~allowed, 0.0)

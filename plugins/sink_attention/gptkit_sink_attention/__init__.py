@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gptkit.model.attention import PatternAttention
-from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding
+from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding, Step
 from gptkit.model.kernels import exact
 from gptkit.registry import register
 
@@ -38,7 +38,7 @@ class Sinks(PatternAttention):
         super().__init__(shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale)
         self.sinks = nn.Parameter(torch.zeros(self.heads))
 
-    def pattern(self, scores: Tensor, allowed: Tensor) -> Tensor:
+    def pattern(self, scores: Tensor, allowed: Tensor, step: Step) -> Tensor:
         sink = self.sinks.view(1, -1, 1, 1).expand(*scores.shape[:3], 1).to(scores.dtype)
         scores = torch.cat([scores.masked_fill(~allowed, float("-inf")), sink], dim=-1)
         return scores.softmax(-1, dtype=exact(scores.dtype))[..., :-1].to(scores.dtype)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gptkit.model.attention import PatternAttention
-from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding
+from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding, Step
 from gptkit.model.kernels import softmax
 from gptkit.registry import register
 
@@ -47,5 +47,5 @@ class TalkingHeads(PatternAttention):
     def bend(self, scores: Tensor) -> Tensor:
         return torch.einsum("gh,bhts->bgts", self.before, scores)
 
-    def pattern(self, scores: Tensor, allowed: Tensor) -> Tensor:
+    def pattern(self, scores: Tensor, allowed: Tensor, step: Step) -> Tensor:
         return torch.einsum("gh,bhts->bgts", self.after, softmax(scores, allowed))
