@@ -1,0 +1,73 @@
+"""Forgetting attention against plain loops."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import gptkit
+from gptkit.model.assemble import part
+from gptkit.model.interfaces import MaskContext, ModelShape, Step
+
+AT = torch.arange(6)[None]
+X = torch.randn(1, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def shape(**sizes: int) -> ModelShape:
+    return replace(ModelShape(5, 8, 8, 2, 2, 2, 4, 8), **sizes)
+
+
+def built(sizes: ModelShape, position: str = "none", **node: Any) -> Any:
+    """The part under the causal mask, with weights drawn anew, in float64."""
+    made = part("attention", node, sizes, part("position", position, sizes), part("mask", "causal")).double()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5)
+    return made.eval()
+
+
+def step(**options: Any) -> Step:
+    return Step(AT, AT, MaskContext(), **options)
+
+
+def test_it_is_its_formula() -> None:
+    made = built(shape(n_kv_heads=1), name="forgetting")
+    qkv = (X[0] @ made.qkv.weight.T + made.qkv.bias).view(6, 4, 4)
+    gates = (X[0] @ made.gate.weight[0] + made.gate.bias).sigmoid().tolist()
+    rows = torch.zeros(6, 8, dtype=torch.float64)
+    for h in range(2):
+        for t in range(6):
+            scores = []
+            for s in range(t + 1):
+                kept = 1.0
+                for between in range(s + 1, t + 1):
+                    kept *= gates[between]
+                scores.append(torch.exp(qkv[t, h] @ qkv[s, 2] / 2) * kept)
+            total = torch.stack(scores).sum()
+            rows[t, 4 * h : 4 * h + 4] = sum(w / total * qkv[s, 3] for s, w in enumerate(scores))
+    assert torch.allclose(made(X, step())[0], rows @ made.out.weight.T + made.out.bias, atol=1e-12, rtol=0)
+
+
+def test_open_gates_forget_nothing_and_a_closed_one_all() -> None:
+    made, plain = built(shape(), name="forgetting"), built(shape(), name="multi_head")
+    with torch.no_grad():
+        made.gate.weight.zero_()
+        made.gate.bias.fill_(60.0)
+    plain.load_state_dict({k: v for k, v in made.state_dict().items() if not k.startswith("gate")})
+    assert torch.allclose(made(X, step()), plain(X, step()), atol=1e-12, rtol=0)
+    with torch.no_grad():
+        made.gate.bias.fill_(-60.0)
+    patterns: list[Tensor] = []
+    made(X, step(patterns=patterns))
+    assert torch.allclose(patterns[0], torch.eye(6).double().expand(1, 2, 6, 6), atol=1e-12, rtol=0)
+
+
+def test_little_is_forgotten_at_first() -> None:
+    sizes = {"n_layers": 1, "d_model": 16, "n_heads": 2, "vocab_size": 9, "context_length": 8}
+    attention: Any = gptkit.build({"model": {**sizes, "attention": "forgetting"}}).blocks[0].attention
+    assert attention.gate.bias.tolist() == [4.0, 4.0]
+    assert attention.gate.weight.std() > 0
