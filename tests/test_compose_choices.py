@@ -17,7 +17,12 @@ from gptkit.composing.tree import Tree
 from gptkit.errors import ConfigError
 
 GROUPS = {group: Tree().options(group) for group in Tree().groups()}
-NEEDS = {"data=text": ["data.path=x.txt"], "model/mask=explicit": ["model.mask.explicit.matrix=[[1]]"]}
+NEEDS = {
+    "data=text": ["data.path=x.txt"],
+    "model/mask=explicit": ["model.mask.explicit.matrix=[[1]]"],
+    "tokenizer=hugging_face": ["tokenizer.path=x"],
+    "tokenizer=sentencepiece": ["tokenizer.path=x"],
+}
 
 
 @pytest.fixture(autouse=True)

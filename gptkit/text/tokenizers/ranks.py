@@ -355,7 +355,7 @@ def train_ranks(texts: Iterable[str], size: int) -> dict[bytes, int]:
         vocab_size=size, initial_alphabet=alphabet, special_tokens=[], show_progress=False
     )
     model.train_from_iterator((piece for text in texts for piece in short_runs(text)), trainer)
-    letters = _letters()
+    letters = byte_letters()
     ordered = sorted(model.get_vocab().items(), key=lambda entry: entry[1])
     merged = [bytes(letters[letter] for letter in token) for token, _ in ordered]
     ranks = {bytes([byte]): byte for byte in range(256)}
@@ -365,7 +365,7 @@ def train_ranks(texts: Iterable[str], size: int) -> dict[bytes, int]:
     return ranks
 
 
-def _letters() -> dict[str, int]:
+def byte_letters() -> dict[str, int]:
     """GPT-2's printable stand-in for each byte, as `tokenizers` writes its tokens."""
     shown = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
     hidden = [byte for byte in range(256) if byte not in shown]

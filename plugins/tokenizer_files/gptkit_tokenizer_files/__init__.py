@@ -1,0 +1,1 @@
+"""Tokenizers that come as a file."""
