@@ -40,7 +40,7 @@ class SentencePieceTokenizer(FromFile):
             import sentencepiece
         except ImportError:
             raise UserError(
-                "tokenizer=sentencepiece needs the `sentencepiece` library: pip install sentencepiece."
+                "tokenizer=sentencepiece needs the `sentencepiece` library: pip install 'gptkit[sentencepiece]'."
             ) from None
         try:
             if not data:
