@@ -34,6 +34,14 @@ GPTJ = {
     "eos_token_id": 0,
 }
 OPT = {**LONG, "ffn_dim": 40, "word_embed_proj_dim": 32}
+BLOOM = {"vocab_size": 50, "hidden_size": 32, "n_layer": 2, "n_head": 4}
+MPT = {"vocab_size": 50, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}
+QWEN3_MOE = {**LLAMA, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
+GPT_OSS = {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "sliding_window": 5,
+           "rope_parameters": {**YARN, "truncate": False}}  # fmt: skip
+DEEPSEEK = {**LLAMA, "num_key_value_heads": 4, "moe_intermediate_size": 16, "n_routed_experts": 8, "kv_lora_rank": 8,
+            "q_lora_rank": 12, "qk_rope_head_dim": 4, "v_head_dim": 6, "qk_nope_head_dim": 8, "n_group": 4,
+            "topk_group": 2, "num_experts_per_tok": 3, "first_k_dense_replace": 1}  # fmt: skip
 FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("gpt_neox", {**LONG, "intermediate_size": 48}),
     ("gpt_neox", {**LONG, "intermediate_size": 24, "use_parallel_residual": False, "tie_word_embeddings": True,
@@ -80,6 +88,26 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("gemma3_text", {**GEMMA, "num_hidden_layers": 3, "layer_types": [*TYPES, TYPES[1]], "head_dim": 12, "rms_norm_eps": 1e-3,
                      "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 30.0},
                                          "full_attention": {"rope_type": "default", "rope_theta": 300.0}}}),
+    ("bloom", BLOOM),
+    ("bloom", {**BLOOM, "n_head": 3, "hidden_size": 24, "layer_norm_epsilon": 1e-3, "tie_word_embeddings": False}),
+    ("bloom", {**BLOOM, "n_head": 8, "n_layer": 1}),
+    ("mpt", MPT),
+    ("mpt", {**MPT, "n_heads": 2, "layer_norm_epsilon": 1e-3, "tie_word_embeddings": False}),
+    ("mpt", {**MPT, "n_layers": 1, "attn_config": {"softmax_scale": 0.3}}),
+    ("mixtral", {**LLAMA, "num_local_experts": 4}),
+    ("mixtral", {**LLAMA, "num_local_experts": 3, "num_experts_per_tok": 1, "sliding_window": 5, "tie_word_embeddings": True}),
+    ("qwen3_moe", QWEN3_MOE),
+    ("qwen3_moe", {**QWEN3_MOE, "norm_topk_prob": True, "head_dim": 12, "attention_bias": True, "tie_word_embeddings": True}),
+    ("qwen3_moe", {**QWEN3_MOE, "num_hidden_layers": 4, "decoder_sparse_step": 2, "mlp_only_layers": [3], "num_experts_per_tok": 3}),
+    ("gpt_oss", GPT_OSS),
+    ("gpt_oss", {**GPT_OSS, "layer_types": TYPES, "rope_parameters": {"rope_type": "default", "rope_theta": 50.0}}),
+    ("gpt_oss", {**GPT_OSS, "num_hidden_layers": 3, "layer_types": [*TYPES, TYPES[1]], "num_key_value_heads": 4, "tie_word_embeddings": True}),
+    ("deepseek_v3", DEEPSEEK),
+    ("deepseek_v3", {**DEEPSEEK, "q_lora_rank": None, "first_k_dense_replace": 0, "n_group": 1, "topk_group": 1, "norm_topk_prob": False,
+                     "rope_interleave": False}),
+    ("deepseek_v3", {**DEEPSEEK, "n_shared_experts": 2, "attention_bias": True, "first_k_dense_replace": 2, "num_hidden_layers": 3,
+                     "routed_scaling_factor": 1.3, "rms_norm_eps": 1e-3,
+                     "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 1.2}}),
     ("gpt2", {"vocab_size": 50, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}),
 ]  # fmt: skip
 IDS = [f"{kind}{number}" for number, (kind, _) in enumerate(FAMILIES)]
@@ -93,6 +121,9 @@ def theirs(kind: str, options: dict[str, Any]) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.3)
+        for name, buffer in model.named_buffers():
+            if name.endswith("correction_bias"):
+                buffer.copy_(torch.randn_like(buffer) * 0.3)
     return model
 
 
@@ -118,7 +149,9 @@ def test_the_same_logits_plain_padded_and_cached(kind: str, options: dict[str, A
         mask = torch.ones_like(x)
         mask[0, :6] = 0
         at = (mask.cumsum(-1) - 1).clamp(min=0)
-        padded = peer(x, attention_mask=mask, **({} if kind == "opt" else {"position_ids": at})).logits
+        padded = peer(
+            x, attention_mask=mask, **({} if kind in {"opt", "bloom", "mpt"} else {"position_ids": at})
+        ).logits
         assert differ(model(x, padding=mask == 0)[0, 6:], padded[0, 6:]) < 1e-5
         for cut in (1, 9, 20):
             caches = model.new_caches(2, 21)
@@ -132,6 +165,7 @@ def test_the_same_logits_in_64_bits(
     kind: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peer = theirs(kind, options).double()
+    peer.config._experts_implementation = "eager"  # the fused one knows 32 bits at most
     model, x = ours(peer), tokens()
     exact_rotations(peer)
     found = model(x)
@@ -153,12 +187,13 @@ def widen(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(torch.Tensor, "to", wide)
+    monkeypatch.setattr(torch.Tensor, "type", wide)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim=-1, dtype=None: softmax(x, dim=dim))
 
 
 def exact_rotations(model: Any) -> None:
-    """Give their tables of frequencies and angles the digits that 32 bits left out."""
+    """Give their tables of frequencies and angles, and constants, the digits that 32 bits left out."""
     for module in model.modules():
         for kind in ("sliding_attention", "full_attention"):
             if hasattr(module, f"{kind}_inv_freq"):
@@ -166,6 +201,8 @@ def exact_rotations(model: Any) -> None:
                 base = module.config.rope_parameters[kind]["rope_theta"]
                 exact = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
                 setattr(module, f"{kind}_inv_freq", exact)
+        if hasattr(module, "gelu_impl"):  # BLOOM's sqrt(2 / pi) has eight digits
+            module.gelu_impl = torch.nn.GELU("tanh")
         if hasattr(module, "embed_scale"):
             module.embed_scale = torch.tensor(module.scalar_embed_scale, dtype=torch.float64)
         if hasattr(module, "inv_freq"):
@@ -205,7 +242,7 @@ def test_a_field_that_is_not_known_is_refused_by_name(kind: str) -> None:
     section_of(config)
     with pytest.raises(UserError, match="clever_new_thing=3 is not known"):
         section_of({**config, "clever_new_thing": 3})
-    sizes = [key for key in config if key in {"hidden_size", "n_embd"}]
+    sizes = [key for key in config if key in {"hidden_size", "n_embd", "d_model"}]
     with pytest.raises(UserError, match=f"{sizes[0]} is missing"):
         section_of({key: value for key, value in config.items() if key != sizes[0]})
 

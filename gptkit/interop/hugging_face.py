@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,26 +18,45 @@ from gptkit.errors import GptkitError, RunError, UserError
 from gptkit.interop import families
 from gptkit.interop.fields import Fields
 from gptkit.interop.layout import read_all, write_all
+from gptkit.interop.tokenizers import attach_tokenizer, write_tokenizer
 from gptkit.model.assemble import DEFAULTS, build, layers_in
 from gptkit.model.gpt import GPT
 
 _INDEX, _WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 _LARGEST = 5 * 1000**3  # bytes of one file of weights
+_TRAINING = {"balance_rate", "z_penalty"}  # options that only training asks for
 _IDLE = {"init", "preset", "dropout", "bias"}  # what parts say for themselves, or what no weight shows
 
 
-def load_hf(directory: str | os.PathLike[str]) -> GPT:
-    """The GPT in a folder that `save_pretrained` wrote, in evaluation mode.
+class _Differs(UserError):
+    """A family holds such models, but not this one.
+
+    Attributes:
+        fields: in how many things it differs.
+    """
+
+    def __init__(self, differences: list[str]) -> None:
+        super().__init__("; ".join(differences))
+        self.fields = len(differences)
+
+
+def load_hf(directory: str | os.PathLike[str], *, tokenizer: bool = True) -> GPT:
+    """The GPT in a folder that `save_pretrained` wrote, in evaluation mode, with its tokenizer.
 
     Args:
-        directory: with `config.json` and `model.safetensors`, or its shards and their index.
+        directory: with `config.json` and `model.safetensors`, or its shards and their index. The tokenizer
+            is read from `tokenizer.json`, else from `tokenizer.model`; a warning says why one is not.
+        tokenizer: read it where there is one.
 
     Raises:
         UserError: the family is not known, a field of its config cannot be held, or weights are missing
             or left over; names each.
     """
     folder = Path(directory)
-    return from_hf(_read_json(folder, "config.json"), _read_weights(folder))
+    model = from_hf(_read_json(folder, "config.json"), _read_weights(folder))
+    if tokenizer:
+        attach_tokenizer(model, folder)
+    return model
 
 
 def from_hf(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> GPT:
@@ -99,7 +119,7 @@ def to_hf(model: GPT, kind: str | None = None) -> tuple[dict[str, Any], dict[str
             "This model has no config, so what it is made of cannot be told. Build it with gptkit.build."
         )
     section = _normal({**model.config["model"], "vocab_size": model.shape.vocab_size})
-    reasons: dict[str, str] = {}
+    reasons: dict[str, UserError] = {}
     for name in [kind] if kind else families.names():
         family = families.family(name)
         try:
@@ -107,17 +127,18 @@ def to_hf(model: GPT, kind: str | None = None) -> tuple[dict[str, Any], dict[str
                 return family.export(model)
             return _as(name, section), write_all(family.layouts(section), model.state_dict())
         except UserError as error:
-            reasons[name] = str(error).rstrip(".")
+            reasons[name] = error
+    nearest = kind or min(reasons, key=lambda name: getattr(reasons[name], "fields", math.inf))
+    why = str(reasons[nearest]).rstrip(".")
     if kind:
-        raise UserError(f"{kind} cannot hold this model: {reasons[kind]}.")
-    nearest = min(reasons, key=lambda name: reasons[name].count(";"))
-    raise UserError(
-        f"No family of transformers holds this model. The nearest, {nearest}, cannot: {reasons[nearest]}."
-    )
+        raise UserError(f"{kind} cannot hold this model: {why}.")
+    raise UserError(f"No family of transformers holds this model. The nearest, {nearest}, cannot: {why}.")
 
 
 def save_hf(model: GPT, directory: str | os.PathLike[str], kind: str | None = None) -> Path:
-    """Write a folder that `transformers` loads with `from_pretrained`.
+    """Write a folder that `transformers` loads with `from_pretrained`, the model's tokenizer with it.
+
+    A warning says where no file of `transformers` holds the tokenizer.
 
     Args:
         model: one that was built from a config.
@@ -136,6 +157,7 @@ def save_hf(model: GPT, directory: str | os.PathLike[str], kind: str | None = No
         files.make_directory(place)
         files.write_json(place / "config.json", config)
         _write_weights(place, {name: tensor.detach().contiguous().clone() for name, tensor in state.items()})
+        write_tokenizer(model.tokenizer, place)
     except OSError as error:
         raise RunError(f"{place} was not written: {files.cause(error)}.") from error
     return place
@@ -156,11 +178,23 @@ def _as(kind: str, section: dict[str, Any]) -> dict[str, Any]:
     differ = [
         f"{key}={_short(section.get(key))} where it would have {_short(back.get(key))}"
         for key in sorted(section.keys() | back.keys())
-        if section.get(key) != back.get(key) and key not in _IDLE
+        if key not in _IDLE and not _same(section.get(key), back.get(key))
     ]
     if differ:
-        raise UserError("; ".join(differ))
+        raise _Differs(differ)
     return {**config, "architectures": [family.ARCHITECTURE], "model_type": kind}
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    """Whether two values say the same of a model's logits; numbers up to rounding."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        keys = (ours.keys() | theirs.keys()) - _TRAINING
+        if "balance" in keys and "bias" not in {ours.get("balance"), theirs.get("balance")}:
+            keys.discard("balance")
+        return all(key in ours and key in theirs and _same(ours[key], theirs[key]) for key in keys)
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=1e-12)
+    return ours == theirs
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,28 @@ from torch import Tensor
 
 from gptkit.errors import UserError
 
-Get = Callable[..., Tensor]  # a name, and perhaps an older one
+
+class Get:
+    """Their weights by name, as they are asked for.
+
+    Attributes:
+        used: names that were asked for and found.
+        missing: names that were not.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self.state = state
+        self.used: set[str] = set()
+        self.missing: list[str] = []
+
+    def __call__(self, name: str, once: str = "") -> Tensor:
+        """A weight by its name, or by the one that it had in older files."""
+        name = once if once in self.state else name
+        if name not in self.state:
+            self.missing.append(name)
+            return torch.zeros(1, 1)
+        self.used.add(name)
+        return self.state[name]
 
 
 @dataclass(frozen=True)
@@ -90,7 +111,77 @@ class Grouped:
         yield self.theirs, torch.cat([q, k, v], dim=1).reshape(-1, *rest).contiguous()
 
 
-Layout = Same | Stacked | Grouped
+@dataclass(frozen=True)
+class Experts:
+    """One map for each expert: [E, in, out] in ours; in files a map [out, in] for each expert by itself.
+
+    Attributes:
+        theirs: names of the maps that stand side by side in ours, such as gate and up, with `{}` for
+            the expert's number.
+        count: experts.
+        whole: the name of all of them in one tensor [E, out, in], as a model in memory has it.
+    """
+
+    theirs: tuple[str, ...]
+    count: int
+    whole: str
+
+    def read(self, get: Get) -> Tensor:
+        if self.whole in get.state:
+            return get(self.whole).transpose(1, 2).contiguous()
+        each = [torch.cat([get(name.format(e)) for name in self.theirs]).t() for e in range(self.count)]
+        return torch.stack(each)
+
+    def write(self, ours: Tensor) -> Iterator[tuple[str, Tensor]]:
+        for e, both in enumerate(ours):
+            for name, part in zip(self.theirs, both.t().chunk(len(self.theirs)), strict=True):
+                yield name.format(e), part.contiguous()
+
+
+@dataclass(frozen=True)
+class Interleaved:
+    """Two maps of each expert whose columns alternate: [E, ..., 2 F], gate, up, gate, up, …
+
+    Ours has all of the gate before all of the other; biases [E, 2 F] lie one after another.
+
+    Attributes:
+        theirs: its name.
+        experts: how many.
+    """
+
+    theirs: str
+    experts: int
+
+    def read(self, get: Get) -> Tensor:
+        both = get(self.theirs)
+        split = torch.cat([both[..., 0::2], both[..., 1::2]], dim=-1)
+        return split.flatten() if both.ndim == 2 else split
+
+    def write(self, ours: Tensor) -> Iterator[tuple[str, Tensor]]:
+        held = ours.view(self.experts, -1) if ours.ndim == 1 else ours
+        yield self.theirs, torch.stack(held.chunk(2, dim=-1), dim=-1).flatten(-2)
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Rows of theirs, one after another in ours.
+
+    Attributes:
+        theirs: its name.
+        rows: how many.
+    """
+
+    theirs: str
+    rows: int
+
+    def read(self, get: Get) -> Tensor:
+        return get(self.theirs).flatten()
+
+    def write(self, ours: Tensor) -> Iterator[tuple[str, Tensor]]:
+        yield self.theirs, ours.view(self.rows, -1)
+
+
+Layout = Same | Stacked | Grouped | Experts | Interleaved | Flat
 
 
 def read_all(
@@ -106,30 +197,22 @@ def read_all(
     Raises:
         UserError: a name is missing or belongs to nothing; tells all of them.
     """
-    used: set[str] = set()
-    missing: list[str] = []
-
-    def get(name: str, once: str = "") -> Tensor:
-        name = once if once in state else name
-        used.add(name)
-        if name not in state:
-            missing.append(name)
-            return torch.zeros(1, 1)
-        return state[name]
-
+    get = Get(state)
     found: dict[str, Tensor] = {}
     for ours, layout in layouts.items():
-        before = len(missing)
+        before = len(get.missing)
         try:
             tensor = layout.read(get)
         except RuntimeError as error:
-            if len(missing) == before:
+            if len(get.missing) == before:
                 raise UserError(f"{ours} has another shape than its config says: {error}") from None
             continue
         found[ours] = tensor
-    strange = [name for name in state if name not in used and not ignored(name)]
-    if missing or strange:
-        told = [f"{name} is missing" for name in missing] + [f"{name} belongs to nothing" for name in strange]
+    strange = [name for name in state if name not in get.used and not ignored(name)]
+    if get.missing or strange:
+        told = [f"{name} is missing" for name in dict.fromkeys(get.missing)] + [
+            f"{name} belongs to nothing" for name in strange
+        ]
         more = f" and {len(told) - 8} more" if len(told) > 8 else ""
         raise UserError(f"The weights do not fit the config: {'; '.join(told[:8])}{more}.")
     return found

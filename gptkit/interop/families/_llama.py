@@ -5,13 +5,14 @@ A family says only what differs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gptkit.interop.families._shared import linear_layouts, norm_layouts, rope_parameters, rotary
 from gptkit.interop.fields import Fields
 from gptkit.interop.layout import Layout, Same, Stacked
 
+Parts = Callable[[dict[str, Any], str, str], dict[str, Layout]]  # of a layer, under our name and theirs
 IGNORED = (".rotary_emb.inv_freq",)
 GATED = {"silu": "swiglu", "swish": "swiglu", "gelu_pytorch_tanh": "geglu", "relu": "reglu"}
 THEIR_GATED = {"swiglu": "silu", "geglu": "gelu_pytorch_tanh", "reglu": "relu"}
@@ -121,6 +122,8 @@ def layouts(
     fused: bool = False,
     norms: Mapping[str, str] | None = None,
     norm_bias: bool = False,
+    attention: Parts | None = None,
+    network: Parts | None = None,
 ) -> dict[str, Layout]:
     """Where each weight is kept.
 
@@ -129,35 +132,59 @@ def layouts(
         fused: they keep q, k and v in one map, and the gate beside the other.
         norms: our name of each norm in a block: theirs.
         norm_bias: whether norms have biases.
+        attention: another layout of a layer's attention.
+        network: another layout of a layer's feed-forward network.
     """
-    attention, width = section["attention"], section["d_head"]
-    rows = (section["n_heads"] * width, section["n_kv_heads"] * width, section["n_kv_heads"] * width)
-    out_bias = attention["bias"] if attention.get("out_bias") is None else attention["out_bias"]
-    mlp_bias = section["feed_forward"]["bias"]
     norms = norms or {"attention_norm": "input_layernorm", "feed_forward_norm": "post_attention_layernorm"}
     found: dict[str, Layout] = {"embedding.weight": Same("model.embed_tokens.weight")}
     for i in range(section["n_layers"]):
         ours, theirs = f"blocks.{i}", f"model.layers.{i}"
-        for kind in ("weight", "bias")[: 1 + attention["bias"]]:
-            parts = tuple(f"{theirs}.self_attn.{part}_proj.{kind}" for part in "qkv")
-            layout = Same(f"{theirs}.self_attn.qkv_proj.{kind}") if fused else Stacked(parts, rows)
-            found[f"{ours}.attention.qkv.{kind}"] = layout
-        for kind in ("weight", "bias")[: 1 + mlp_bias]:
-            parts = tuple(f"{theirs}.mlp.{part}_proj.{kind}" for part in ("gate", "up"))
-            layout = (
-                Same(f"{theirs}.mlp.gate_up_proj.{kind}") if fused else Stacked(parts, (section["d_ff"],) * 2)
-            )
-            found[f"{ours}.feed_forward.gate_up.{kind}"] = layout
-        found |= linear_layouts(f"{ours}.attention.out", f"{theirs}.self_attn.o_proj", bias=out_bias)
-        found |= linear_layouts(f"{ours}.feed_forward.down", f"{theirs}.mlp.down_proj", bias=mlp_bias)
+        part = {**section, **section["layers"].get(str(i), {})}
+        if attention is None:
+            found |= attention_layouts(part, f"{ours}.attention", f"{theirs}.self_attn", fused=fused)
+        else:
+            found |= attention(part, f"{ours}.attention", f"{theirs}.self_attn")
+        if network is None:
+            found |= network_layouts(part, f"{ours}.feed_forward", f"{theirs}.mlp", fused=fused)
+        else:
+            found |= network(part, f"{ours}.feed_forward", f"{theirs}.mlp")
         for mine, name in norms.items():
             found |= norm_layouts(f"{ours}.{mine}", f"{theirs}.{name}", bias=norm_bias)
-        if attention["name"] == "qk_norm":
-            for part in "qk":
-                found |= norm_layouts(
-                    f"{ours}.attention.{part}_norm", f"{theirs}.self_attn.{part}_norm", bias=False
-                )
     found |= norm_layouts("norm", "model.norm", bias=norm_bias)
     if not section["head"]["tied"]:
         found["head.table"] = Same("lm_head.weight")
     return found
+
+
+def attention_layouts(
+    part: dict[str, Any], ours: str, theirs: str, *, fused: bool = False
+) -> dict[str, Layout]:
+    """One layer's q, k and v in one map, the map back, and norms of q and k if it has them."""
+    attention, width = part["attention"], part["d_head"]
+    rows = (part["n_heads"] * width, part["n_kv_heads"] * width, part["n_kv_heads"] * width)
+    found: dict[str, Layout] = {}
+    for kind in ("weight", "bias")[: 1 + attention["bias"]]:
+        parts = tuple(f"{theirs}.{part}_proj.{kind}" for part in "qkv")
+        found[f"{ours}.qkv.{kind}"] = Same(f"{theirs}.qkv_proj.{kind}") if fused else Stacked(parts, rows)
+    out_bias = attention["bias"] if attention.get("out_bias") is None else attention["out_bias"]
+    found |= linear_layouts(f"{ours}.out", f"{theirs}.o_proj", bias=out_bias)
+    if attention["name"] == "qk_norm":
+        for part_name in "qk":
+            found |= norm_layouts(f"{ours}.{part_name}_norm", f"{theirs}.{part_name}_norm", bias=False)
+    return found
+
+
+def network_layouts(
+    part: dict[str, Any], ours: str, theirs: str, *, fused: bool = False
+) -> dict[str, Layout]:
+    """One layer's gated network."""
+    bias, found = part["feed_forward"]["bias"], {}
+    for kind in ("weight", "bias")[: 1 + bias]:
+        found[f"{ours}.gate_up.{kind}"] = (
+            Same(f"{theirs}.gate_up_proj.{kind}")
+            if fused
+            else Stacked(
+                tuple(f"{theirs}.{name}_proj.{kind}" for name in ("gate", "up")), (part["d_ff"],) * 2
+            )
+        )
+    return found | linear_layouts(f"{ours}.down", f"{theirs}.down_proj", bias=bias)
