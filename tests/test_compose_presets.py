@@ -32,6 +32,14 @@ PUBLISHED = {
     "gptj_6b": ([], 6_050_882_784),
     "opt_125m": ([], 125_237_760),  # two rows of positions less, which nothing reads
     "falcon_7b": ([], 6_921_720_704),
+    "bloom_560m": ([], 559_214_592),
+    "mpt_7b": ([], 6_649_286_656),
+    "mixtral_8x7b": ([], 46_702_792_704),
+    "qwen3_30b_a3b": ([], 30_532_122_624),
+    "deepseek_v3": ([], 671_026_419_200 - 58 * 256),  # without the experts' biases, which no gradient learns
+    "gpt_oss_20b": ([], 20_914_757_184),
+    "gemma2_2b": ([], 2_614_341_888),
+    "gemma3_1b": ([], 999_885_952),
 }
 
 
@@ -107,6 +115,14 @@ FAMILIES = {
     "gptj_6b": "gptj",
     "opt_125m": "opt",
     "falcon_7b": "falcon",
+    "bloom_560m": "bloom",
+    "mpt_7b": "mpt",
+    "mixtral_8x7b": "mixtral",
+    "qwen3_30b_a3b": "qwen3_moe",
+    "deepseek_v3": "deepseek_v3",
+    "gpt_oss_20b": "gpt_oss",
+    "gemma2_2b": "gemma2",
+    "gemma3_1b": "gemma3_text",
 }
 
 
