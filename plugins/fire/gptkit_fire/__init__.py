@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from gptkit.errors import UserError
 from gptkit.model.interfaces import ModelShape, PositionalEncoding
+from gptkit.model.kernels import exact
 from gptkit.registry import register
+
+_SMALLEST = 1e-6  # of c: at 0 all distances would be the same, and their share 0 / 0
 
 
 @register("model.position", "fire")
@@ -42,11 +45,12 @@ class FIRE(PositionalEncoding):
         return True
 
     def score_bias(self, q: Tensor, k: Tensor, q_positions: Tensor, k_positions: Tensor) -> Tensor:
-        distance = (q_positions.unsqueeze(-1) - k_positions.unsqueeze(-2)).abs().to(self.scale.dtype)
-        far = torch.maximum(self.threshold.abs(), q_positions.unsqueeze(-1) + 1)  # [1|B, T, 1]
-        share = self.psi(distance) / self.psi(far)
+        kind = exact(self.scale.dtype)
+        distance = (q_positions.unsqueeze(-1) - k_positions.unsqueeze(-2)).abs().to(kind)
+        far = torch.maximum(self.threshold.abs().to(kind), q_positions.unsqueeze(-1) + 1)  # [1|B, T, 1]
+        share = (self.psi(distance) / self.psi(far)).to(self.up.weight.dtype)
         return self.down(self.up(share.unsqueeze(-1)).relu()).movedim(-1, 1).to(q.dtype)
 
     def psi(self, x: Tensor) -> Tensor:
         """log(c x + 1), which tells near distances apart better than far ones."""
-        return torch.log1p(self.scale.abs() * x)
+        return torch.log1p(self.scale.abs().clamp(min=_SMALLEST).to(x.dtype) * x)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gptkit.model.interfaces import DistanceBias, ModelShape
+from gptkit.model.kernels import exact
 from gptkit.registry import register
 
 
@@ -24,8 +25,8 @@ class _Kerple(DistanceBias):
 
     def numbers(self, distance: Tensor) -> tuple[Tensor, Tensor]:
         """r1 and r2, [H, 1, ...] for a distance of any shape."""
-        shape = (-1, *[1] * distance.ndim)
-        return self.log_r1.exp().view(shape), self.log_r2.exp().view(shape)
+        shape, kind = (-1, *[1] * distance.ndim), exact(self.log_r1.dtype)  # 16 bits cannot count distances
+        return self.log_r1.to(kind).exp().view(shape), self.log_r2.to(kind).exp().view(shape)
 
 
 @register("model.position", "kerple_log")
