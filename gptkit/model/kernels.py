@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from gptkit.model.interfaces import DistanceBias, Mask, MaskContext, PositionalE
 from gptkit.model.masks import dense
 
 Kernel = Literal["sdpa", "eager", "flex"]
+_PART = 256  # queries that meet their keys at once, on a CPU
 
 
 def attend(
@@ -48,13 +50,13 @@ def attend(
     told = told or (q, k)
     if kernel == "flex" and step.patterns is None:
         return flex(q, k, v, step, position, mask, scale, told)
-    bias = score_bias(*told, step, position)
     if step.patterns is not None or kernel == "eager":
+        bias = score_bias(*told, step, position)
         out, pattern = eager(q, k, v, allowed(step, mask), bias, scale, dropout)
         if step.patterns is not None:
             step.patterns.append(pattern)
         return out
-    return sdpa(q, k, v, step, mask, bias, scale, dropout)
+    return sdpa(q, k, v, step, position, mask, scale, dropout, told)
 
 
 def check(kernel: Kernel, dropout: float) -> None:
@@ -107,24 +109,75 @@ def exact(dtype: torch.dtype) -> torch.dtype:
 
 
 def sdpa(
-    q: Tensor, k: Tensor, v: Tensor, step: Step, mask: Mask, bias: Tensor | None, scale: float, dropout: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    step: Step,
+    position: PositionalEncoding,
+    mask: Mask,
+    scale: float,
+    dropout: float,
+    told: tuple[Tensor, Tensor],
 ) -> Tensor:
     """PyTorch's fused kernel; without a dense mask wherever the mask is causal or forbids nothing."""
     length, keys = q.shape[-2], k.shape[-2]
-    grouped = q.shape[1] != k.shape[1]
     unpadded = step.context.k_padding is None
     causal = unpadded and step.plain and mask.causal_in(step.context)
     nothing_hidden = (causal and length == 1) or (unpadded and not mask.applies(step.context))
-    if bias is None and (nothing_hidden or (causal and length == keys)):
-        return F.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=not nothing_hidden, scale=scale, enable_gqa=grouped
-        )
+    triangle = causal and not nothing_hidden and length == keys
+    options = {"dropout_p": dropout, "scale": scale, "enable_gqa": q.shape[1] != k.shape[1]}
+    if triangle and isinstance(position, DistanceBias):
+        return _triangle(q, k, v, lambda s, e: _corner(position, step, q.dtype, s, e), options)
+    bias = score_bias(*told, step, position)
+    if bias is None and (nothing_hidden or triangle):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=triangle, **options)
     if nothing_hidden:
-        return F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=scale, enable_gqa=grouped)
+        return F.scaled_dot_product_attention(q, k, v, bias, **options)
     may = allowed(step, mask)
     added = may if bias is None else bias.masked_fill(~may, float("-inf"))
-    out = F.scaled_dot_product_attention(q, k, v, added, dropout, scale=scale, enable_gqa=grouped)
+    if triangle:
+        return _triangle(q, k, v, lambda s, e: added[:, :, s:e, :e], options)
+    out = F.scaled_dot_product_attention(q, k, v, added, **options)
     return out if mask.allows_self and unpadded else out.masked_fill(~may.any(-1, keepdim=True), 0.0)
+
+
+def _triangle(
+    q: Tensor, k: Tensor, v: Tensor, added: Callable[[int, int], Tensor], options: dict[str, Any]
+) -> Tensor:
+    """Causal attention with a bias; a CPU leaves out the keys that come after each part of a long text.
+
+    Args:
+        added: the bias of the queries from one place to another, at all keys before the second.
+    """
+    length = q.shape[-2]
+    size = _PART if q.device.type == "cpu" else length
+    parts = []
+    for start in range(0, length, size):
+        end = min(start + size, length)
+        part = q[:, :, start:end], k[:, :, :end], v[:, :, :end]
+        parts.append(F.scaled_dot_product_attention(*part, added(start, end), **options))
+    return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+
+
+def _corner(position: DistanceBias, step: Step, dtype: torch.dtype, start: int, end: int) -> Tensor:
+    """The bias of the queries from `start` to `end` at the keys before `end`, [1, H, end - start, end].
+
+    Keys after their query are put out of reach, by minus infinity.
+    """
+    key = ("corner", position, dtype, start, end)
+    if key not in step.memo:
+        down = torch.arange(end - 1, -(end - start), -1, device=step.q_positions.device)  # distances
+        bias = position.bias_of(down).to(dtype).masked_fill(down < 0, float("-inf"))
+        step.memo[key] = _diagonals(bias, end)
+    return step.memo[key]
+
+
+def _diagonals(bias: Tensor, keys: int) -> Tensor:
+    """A bias by falling distance, [H, T + keys - 1], laid out for T queries of which the last meets the
+    last key: [1, H, T, keys]."""
+    return (
+        bias.unfold(-1, keys, 1).flip(1).unsqueeze(0)
+    )  # a query's row begins one further on than the next's
 
 
 def allowed(step: Step, mask: Mask) -> Tensor:
@@ -144,11 +197,25 @@ def allowed(step: Step, mask: Mask) -> Tensor:
 
 def score_bias(q: Tensor, k: Tensor, step: Step, position: PositionalEncoding) -> Tensor | None:
     """The position's bias [1|B, 1|H, T, S]; one that depends on distance alone is computed once."""
-    if not isinstance(position, DistanceBias):
-        return position.score_bias(q, k, step.q_positions, step.k_positions)
-    key = ("bias", position)
+    if isinstance(position, DistanceBias):
+        return distance_bias(position, step, q.dtype)
+    return position.score_bias(q, k, step.q_positions, step.k_positions)
+
+
+def distance_bias(position: DistanceBias, step: Step, dtype: torch.dtype) -> Tensor:
+    """The bias [1|B, H, T, S] of one that depends on distance alone, computed once for all layers.
+
+    Where keys stand in order each distance is asked about once.
+    """
+    key = ("bias", position, dtype)
     if key not in step.memo:
-        step.memo[key] = position.score_bias(q, k, step.q_positions, step.k_positions)
+        length, keys = step.q_positions.shape[-1], step.k_positions.shape[-1]
+        if step.plain:
+            down = torch.arange(keys - 1, -length, -1, device=step.q_positions.device)
+            step.memo[key] = _diagonals(position.bias_of(down).to(dtype), keys)
+        else:
+            away = step.q_positions.unsqueeze(-1) - step.k_positions.unsqueeze(-2)  # [1|B, T, S]
+            step.memo[key] = position.bias_of(away).transpose(0, 1).to(dtype)
     return step.memo[key]
 
 
