@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from bench import decode
+from bench import decode, parts
 from bench.figure import Figure
 
 
@@ -16,6 +16,12 @@ def test_decoding_is_measured() -> None:
     figures = decode.cached(smoke=True)
     assert [figure.unit for figure in figures] == ["tokens/s", "GB/s", "GB/s"]
     assert all(figure.ours > 0 and figure.peer and math.isfinite(figure.ours) for figure in figures)
+
+
+def test_parts_and_biases_are_measured() -> None:
+    figures = [*parts.composed(smoke=True), *parts.bias(smoke=True)]
+    assert [figure.most for figure in figures] == [1.02, 1.3, 1.3]
+    assert all(figure.ours > 0 and figure.peer for figure in figures)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,8 @@ class Explicit(Mask):
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:
         size = len(self.rows)
-        last = max(int(q_positions.max()), int(k_positions.max())) if q_positions.ndim else 0
+        asked = q_positions.ndim and not torch.compiler.is_compiling()  # a graph cannot look at numbers
+        last = max(int(q_positions.max()), int(k_positions.max())) if asked else 0
         if last >= size:
             raise PositionRangeError(
                 f"explicit: the matrix is {size} x {size}, but position {last} was asked for. "

@@ -142,6 +142,7 @@ def survives_bfloat16(subject: Subject) -> None:
 def learns(subject: Subject) -> None:
     """Forty steps of Adam on one batch take at least a tenth off the loss."""
     torch_state = torch.get_rng_state()
+    torch.manual_seed(1)  # what a part draws in training
     model, x = subject.build().train(), tokens(4)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
@@ -171,8 +172,10 @@ def each_token_alone(subject: Subject) -> None:
     made = subject.part(16) if subject.slot == "model.norm" else subject.part(shape())
     if getattr(made, "absent", False):
         raise Refused("There is nothing to compute.")
+    from gptkit.model.init import GPT2Init, initialise
     from gptkit.testing.subject import stir
 
+    initialise(made, GPT2Init(shape()), 1)
     made = stir(made.double().eval())
     x = torch.randn(2, 5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     out = made(x)

@@ -98,7 +98,9 @@ class DynamicRotary(Scaled):
 
     def frequencies(self, positions: Tensor) -> Tensor:
         last = positions.max()
-        if bool((last >= self.context_length) & (positions[:, :1] > 0).any()):
+        if not torch.compiler.is_compiling() and bool(
+            (last >= self.context_length) & (positions[:, :1] > 0).any()
+        ):
             raise UserError(
                 f"rotary_dynamic: position {int(last)} lies past the context of {self.context_length}, and the "
                 "tokens before it are in a cache, turned as for a shorter text. Read the text without a cache, "
