@@ -48,11 +48,14 @@ def test_every_pair_of_parts_is_sound() -> None:
     offered = {
         f: [name for name in names if (f"model.{f}", name) in shipped] for f, names in c.parts().items()
     }
-    combinations = c.pairs(offered)
-    trials = [c.attempt(one) for one in combinations]
-    failed = [f"{c._words(t.parts)}: {t.told}" for t in trials if t.status == "failed"]
+    trials = [c.attempt(one) for one in c.pairs(offered)]
+    alone = [c.attempt(one) for one in c.not_met(trials, offered)]
+    failed = [f"{c._words(t.parts)}: {t.told}" for t in [*trials, *alone] if t.status == "failed"]
     assert not failed, "\n".join(failed)
     assert sum(trial.status == "sound" for trial in trials) > 0.6 * len(trials)
+    refused = [trial for trial in alone if trial.status == "refused"]
+    assert len(c.not_met([*trials, *alone], offered)) == len(refused)
+    assert {trial.parts["attention"] for trial in refused} <= {"linear", "retention"}
 
 
 class ForgetsUnderAWindow(MultiHead):

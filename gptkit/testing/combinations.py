@@ -24,6 +24,10 @@ from gptkit.errors import GptkitError, UserError
 
 Combination = Mapping[str, str]  # the name of a part in each of `MEETING`
 MEETING = ("position", "attention", "mask", "norm", "feed_forward", "block")
+PLAIN = {
+    "position": "none", "attention": "multi_head", "mask": "causal", "norm": "layer", "feed_forward": "mlp",
+    "block": "pre",
+}  # fmt: skip
 _STEPS, _NEAR = 5, 1e-9
 
 
@@ -80,6 +84,20 @@ def _brings(chosen: Combination, field: str, name: str, fields: Sequence[str], m
         sorted([(field, name), (f, n)], key=lambda entry: fields.index(entry[0])) for f, n in chosen.items()
     ]
     return sum(tuple(pair) in missing for pair in both)
+
+
+def not_met(trials: Iterable[Trial], offered: Mapping[str, Sequence[str]]) -> list[Combination]:
+    """Every pair that stands in no sound one of these trials, each beside plain parts.
+
+    A combination may be refused for one pair in it, and its others are then untried.
+    """
+    met = {pair for t in trials if t.status == "sound" for pair in itertools.combinations(t.parts.items(), 2)}
+    return [
+        {**PLAIN, a: x, b: y}
+        for a, b in itertools.combinations(offered, 2)
+        for x, y in itertools.product(offered[a], offered[b])
+        if ((a, x), (b, y)) not in met
+    ]
 
 
 def product(offered: Mapping[str, Sequence[str]]) -> Iterator[Combination]:
@@ -154,7 +172,7 @@ def _node(field: str, name: str) -> dict:
 def attempt_all(combinations: Sequence[Combination], *, jobs: int | None = None) -> Iterator[Trial]:
     """Try many, in as many processes as there are cores; in order."""
     jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if jobs == 1:
+    if jobs == 1 or not combinations:
         yield from map(attempt, combinations)
         return
     with ProcessPoolExecutor(jobs, initializer=_one_thread) as pool:
@@ -202,14 +220,19 @@ def main(words: Sequence[str]) -> int:
         raise UserError("Say `pairs` or `product`, and perhaps out=FILE.")
     out = next((Path(word[4:]) for word in words if word.startswith("out=")), None)
     offered = parts()
-    combinations = pairs(offered) if which == "pairs" else list(product(offered))
     console = Console(stderr=True)
-    trials = list(
-        track(
-            attempt_all(combinations), description=which, total=len(combinations), console=console,
-            disable=not console.is_terminal,
-        )
-    )  # fmt: skip
+
+    def tried(combinations: Sequence[Combination]) -> list[Trial]:
+        return list(
+            track(
+                attempt_all(combinations), description=which, total=len(combinations), console=console,
+                disable=not console.is_terminal,
+            )
+        )  # fmt: skip
+
+    trials = tried(pairs(offered) if which == "pairs" else list(product(offered)))
+    if which == "pairs":
+        trials += tried(not_met(trials, offered))
     page = report(trials, offered)
     if out is not None:
         out.write_text(page, "utf-8")
