@@ -17,7 +17,8 @@ gptkit import from=PATH out=DIR [tokenizer=NAME] [data=PATH] [activation=NAME]
 
   from        nanoGPT's ckpt.pt, or a folder of transformers with config.json and model.safetensors
   out         the model directory to write; it must not be there yet
-  tokenizer   what the model's tokens mean: gpt2, char, … or none; gpt2 if the vocabulary is GPT-2's
+  tokenizer   what the model's tokens mean: gpt2, char, … or none. Otherwise the folder's own tokenizer.json
+              or tokenizer.model; else gpt2 if the vocabulary is GPT-2's
   data        the text that a tokenizer such as char is made from, or shakespeare
   activation  gelu_tanh for checkpoints of nanoGPT before June 2023; gelu otherwise
 
@@ -38,7 +39,7 @@ def run(args: list[str]) -> int:
         UserError: an argument is missing or unknown, or the model cannot be read.
     """
     told = options(args)
-    model = read_model(Path(told["from"]), told.get("activation"))
+    model = read_model(Path(told["from"]), told.get("activation"), own="tokenizer" not in told)
     node, tokenizer = tokenizer_for(model, told)
     from gptkit.load import save
 
@@ -75,8 +76,8 @@ def options(args: list[str]) -> dict[str, str]:
     return told
 
 
-def read_model(path: Path, activation: str | None = None) -> GPT:
-    """The model in a folder of `transformers`, or in a nanoGPT checkpoint.
+def read_model(path: Path, activation: str | None = None, own: bool = True) -> GPT:
+    """The model in a folder of `transformers`, with the folder's `own` tokenizer, or in a nanoGPT checkpoint.
 
     Raises:
         UserError: it is neither, or it cannot be read.
@@ -91,17 +92,21 @@ def read_model(path: Path, activation: str | None = None) -> GPT:
         raise UserError(f"{path} is a folder of nanoGPT's. Give from={path / 'ckpt.pt'}.")
     from gptkit.interop.hugging_face import load_hf
 
-    return load_hf(path)
+    return load_hf(path, tokenizer=own)
 
 
 def tokenizer_for(model: GPT, told: dict[str, str]) -> tuple[dict[str, Any] | None, Tokenizer | None]:
-    """The tokenizer asked for, or GPT-2's where the size of the vocabulary is GPT-2's.
+    """The tokenizer asked for, else the model's own, else GPT-2's where the vocabulary has that size.
 
     Raises:
         UserError: it is not known, or it does not fit the model's vocabulary.
     """
     size = model.shape.vocab_size
+    if model.tokenizer is not None and model.config is not None:
+        return model.config["tokenizer"], model.tokenizer
     name = told.get("tokenizer") or ("gpt2" if size in GPT2_SIZES else None)
+    if name is None and Path(told["from"]).is_dir():
+        name = "none"  # such as of a folder that holds weights alone
     if name is None:
         raise UserError(_ask(size))
     if name == "none":

@@ -32,6 +32,8 @@ def prompt_rows(tokenizer: Tokenizer, prompt: Prompt, vocab_size: int) -> list[l
 def _row(tokenizer: Tokenizer, prompt: Any, vocab_size: int) -> list[int]:
     if isinstance(prompt, str):
         tokens = tokenizer.encode(prompt)
+        if tokenizer.begin_of_text is not None:
+            tokens = [tokenizer.begin_of_text, *tokens]
     elif isinstance(prompt, Sequence) and all(type(token) is int for token in prompt):
         tokens = list(prompt)
     else:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gptkit import files
-from gptkit.errors import DataError
+from gptkit.errors import DataError, UserError
 
 DESCRIPTION = "tokenizer.json"
 _LARGEST = 1 << 28
@@ -25,6 +25,7 @@ class Tokenizer(ABC):
         name: as registered.
         vocab_size: token numbers run from 0 up to but not this.
         end_of_text: the token that ends a document, or None. Its text in a document is plain text.
+        begin_of_text: the token that a prompt is read after, where the model was trained so, or None.
         needs_corpus: the vocabulary is made from the text by `fit`.
     """
 
@@ -32,6 +33,7 @@ class Tokenizer(ABC):
     needs_corpus: ClassVar[bool] = False
     vocab_size: int = 0
     end_of_text: int | None = None
+    begin_of_text: int | None = None
 
     @abstractmethod
     def encode(self, text: str, special: bool = False) -> list[int]:
@@ -82,6 +84,14 @@ class Tokenizer(ABC):
 
     def set_state(self, state: dict[str, bytes]) -> None:
         """Take up what `state` gave."""
+
+    def hugging_face(self) -> dict[str, bytes]:
+        """The files, by name, from which libraries of Hugging Face make the same tokenizer.
+
+        Raises:
+            UserError: none of their files holds it.
+        """
+        raise UserError(f"No tokenizer.json holds tokenizer={self.name}.")
 
     def fingerprint(self) -> str:
         """A digest of all that decides how text is encoded."""

@@ -11,6 +11,7 @@ import queue
 import re
 import tempfile
 import threading
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -43,10 +44,17 @@ class _BytePairs(Tokenizer):
     tiktoken fails on a million spaces, and takes quadratic time on some runs. No other text changes.
     """
 
+    @abstractmethod
+    def table(self) -> tuple[str, dict[bytes, int], dict[str, int]]:
+        """How text is cut into words, the rank of each byte string, and the special tokens."""
+
     @cached_property
     def encoding(self) -> tiktoken.Encoding:
         """tiktoken's own object; made when it is first needed."""
-        raise NotImplementedError
+        import tiktoken
+
+        pattern, ranks, special = self.table()
+        return tiktoken.Encoding(self.name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         pieces = list(short_runs(plain(text)))
@@ -63,6 +71,12 @@ class _BytePairs(Tokenizer):
 
     def encode_array(self, text: str) -> np.ndarray:
         return np.asarray(self.encode(text), dtype=np.uint32)
+
+    def hugging_face(self) -> dict[str, bytes]:
+        from gptkit.text.tokenizers.tokenizer_json import byte_pairs
+
+        pattern, ranks, special = self.table()
+        return {"tokenizer.json": byte_pairs(pattern, ranks, special)}
 
     def token_bytes(self, token: int) -> bytes:
         try:
@@ -104,15 +118,6 @@ def dump_ranks(ranks: dict[bytes, int]) -> bytes:
     return b"".join(b"%s %d\n" % (base64.b64encode(token), rank) for token, rank in ranks.items())
 
 
-def make_encoding(name: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
-    """GPT-2's way of cutting text into words, with these ranks and an end of text after them."""
-    import tiktoken
-
-    return tiktoken.Encoding(
-        name, pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: len(ranks)}
-    )
-
-
 @register("tokenizer", "gpt2")
 class GPT2Tokenizer(_BytePairs):
     """GPT-2's 50,257 tokens (Radford et al. 2019); the ranks come with gptkit."""
@@ -124,11 +129,9 @@ class GPT2Tokenizer(_BytePairs):
     def __init__(self) -> None:
         pass
 
-    @cached_property
-    def encoding(self) -> tiktoken.Encoding:
-        return make_encoding(
-            "gpt2", parse_ranks(gzip.decompress((_ASSETS / "gpt2.tiktoken.gz").read_bytes()))
-        )
+    def table(self) -> tuple[str, dict[bytes, int], dict[str, int]]:
+        ranks = parse_ranks(gzip.decompress((_ASSETS / "gpt2.tiktoken.gz").read_bytes()))
+        return GPT2_PATTERN, ranks, {END_OF_TEXT: len(ranks)}
 
 
 class _Published(_BytePairs):
@@ -140,23 +143,17 @@ class _Published(_BytePairs):
     def __init__(self) -> None:
         pass
 
-    @cached_property
-    def encoding(self) -> tiktoken.Encoding:
-        import tiktoken
+    def table(self) -> tuple[str, dict[bytes, int], dict[str, int]]:
+        pattern, special = _SHAPES[self.name]
+        return pattern, parse_ranks(self._published()), {END_OF_TEXT: self.end_of_text or 0, **special}
 
-        shape = _SHAPES[self.name]
-        special = {END_OF_TEXT: self.end_of_text or 0, **shape[1]}
-        return tiktoken.Encoding(
-            self.name, pat_str=shape[0], mergeable_ranks=parse_ranks(self._table()), special_tokens=special
-        )
-
-    def _table(self) -> bytes:
+    def _published(self) -> bytes:
         if self._ranks is None:
             self._ranks = published_ranks(self.name, self.sha256)
         return self._ranks
 
     def state(self) -> dict[str, bytes]:
-        return {RANKS: self._table()}
+        return {RANKS: self._published()}
 
     def set_state(self, state: dict[str, bytes]) -> None:
         if hashlib.sha256(state[RANKS]).hexdigest() != self.sha256:
@@ -320,9 +317,8 @@ class TrainedBPE(_BytePairs):
         if "encoding" in vars(self):
             del self.encoding  # of the ranks before
 
-    @cached_property
-    def encoding(self) -> tiktoken.Encoding:
-        return make_encoding("bpe", self.ranks)
+    def table(self) -> tuple[str, dict[bytes, int], dict[str, int]]:
+        return GPT2_PATTERN, self.ranks, {END_OF_TEXT: len(self.ranks)}
 
     def state(self) -> dict[str, bytes]:
         return {RANKS: dump_ranks(self.ranks)}

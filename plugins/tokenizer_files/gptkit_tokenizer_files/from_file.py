@@ -31,14 +31,18 @@ class FromFile(Tokenizer):
     file: ClassVar[str]
     kept: ClassVar[str]
 
-    def __init__(self, path: str, end_of_text: str | None) -> None:
+    def __init__(self, path: str, end_of_text: str | None, begin_of_text: str | None) -> None:
         self.special: dict[str, int] = {}
         self._leads = self._trails = False  # encoding puts a space before or after a text
-        self._wanted, self._data = end_of_text, b""
+        self._wanted, self._first, self._data = end_of_text, begin_of_text, b""
         if path:
             place = Path(path).expanduser()
             place = place / self.file if place.is_dir() else place
-            self._wanted = end_of_text or said_in_config(place.parent, "eos_token")
+            told = _config_beside(place)
+            if end_of_text is None:
+                self._wanted = told.get("eos_token")
+            if begin_of_text is None and "add_bos_token" in told:
+                self._first = told.get("bos_token") if told["add_bos_token"] else ""
             self._take(_read(place, self.name, self.file))
 
     @abstractmethod
@@ -57,6 +61,10 @@ class FromFile(Tokenizer):
     def _end(self, wanted: str | None) -> int | None:
         """The token that ends a document: the one wanted, or the file's own."""
 
+    def _begin(self) -> str:
+        """The text of the token that the file itself puts first, or nothing."""
+        return ""
+
     def _take(self, data: bytes) -> None:
         self._spelt: dict[int, bytes] = {}
         self._open(data)
@@ -67,6 +75,13 @@ class FromFile(Tokenizer):
             self.special = {END_OF_TEXT: self.end_of_text, **self.special}
         signs = sorted(self.special, key=len, reverse=True)
         self._signs = re.compile(f"({'|'.join(map(re.escape, signs))})") if signs else None
+        self._first = self._begin() if self._first is None else self._first
+        if self._first and self._first not in self.special:
+            raise UserError(
+                f"tokenizer={self.name}: begin_of_text={self._first!r} is not among its special tokens: "
+                f"{', '.join(self.special) or 'it has none'}."
+            )
+        self.begin_of_text = self.special.get(self._first)
         for letter in ascii_letters:  # one that has a token may be found among them
             with contextlib.suppress(DataError):
                 alone = b"".join(map(self.token_bytes, self._ids(letter)))
@@ -95,7 +110,7 @@ class FromFile(Tokenizer):
         return data[:-1] if self._trails and data[-1:] == b" " else data
 
     def options(self) -> dict[str, Any]:
-        return {"path": "", "end_of_text": self._wanted}
+        return {"path": "", "end_of_text": self._wanted, "begin_of_text": self._first}
 
     def state(self) -> dict[str, bytes]:
         if not self._data:
@@ -109,13 +124,14 @@ class FromFile(Tokenizer):
         self._take(state[self.kept])
 
 
-def said_in_config(folder: Path, key: str) -> Any:
-    """What a `tokenizer_config.json` beside the file says of a token, or None."""
+def _config_beside(place: Path) -> dict[str, Any]:
+    """What a `tokenizer_config.json` beside the file says, tokens by their texts."""
     try:
-        told = json.loads((folder / "tokenizer_config.json").read_bytes())[key]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return told.get("content") if isinstance(told, dict) else told
+        told = json.loads((place.parent / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    told = told if isinstance(told, dict) else {}
+    return {key: value.get("content") if isinstance(value, dict) else value for key, value in told.items()}
 
 
 def _read(place: Path, name: str, file: str) -> bytes:

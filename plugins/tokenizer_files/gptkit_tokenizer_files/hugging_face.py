@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -31,6 +32,8 @@ class HuggingFaceTokenizer(FromFile):
         path: `tokenizer.json`, or the folder that holds it.
         end_of_text: the text of the special token that ends a document; null takes what a
             `tokenizer_config.json` beside the file says, or a usual one such as `<|endoftext|>` or `</s>`.
+        begin_of_text: the text of the special token that prompts are read after; null takes what that
+            file or this one says, and an empty text none.
     """
 
     name = "hugging_face"
@@ -38,8 +41,10 @@ class HuggingFaceTokenizer(FromFile):
     kept = "hugging_face.json"
     examples: ClassVar = [{"path": str(Path(__file__).with_name("examples"))}]
 
-    def __init__(self, *, path: str, end_of_text: str | None = None) -> None:
-        super().__init__(path, end_of_text)
+    def __init__(
+        self, *, path: str, end_of_text: str | None = None, begin_of_text: str | None = None
+    ) -> None:
+        super().__init__(path, end_of_text, begin_of_text)
 
     def _open(self, data: bytes) -> None:
         try:
@@ -86,6 +91,16 @@ class HuggingFaceTokenizer(FromFile):
                 f"Its special tokens: {', '.join(self.special) or 'none'}."
             )
         return self.special.get(wanted or next((text for text in _ENDS if text in self.special), ""))
+
+    def _begin(self) -> str:
+        """What the file's post-processor puts first."""
+        with contextlib.suppress(Exception):
+            first = self._library.encode("", add_special_tokens=True).ids[:1]
+            return next((text for text, token in self.special.items() if [token] == first), "")
+        return ""
+
+    def hugging_face(self) -> dict[str, bytes]:
+        return {self.file: self.state()[self.kept]}
 
     def _ids(self, text: str) -> list[int]:
         try:

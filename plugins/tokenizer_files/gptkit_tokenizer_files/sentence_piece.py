@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from gptkit.errors import DataError, UserError
 from gptkit.registry import register
+from gptkit_tokenizer_files.convert import as_tokenizer_json
 from gptkit_tokenizer_files.from_file import FromFile
 
 _SPACE = "▁"
@@ -25,6 +26,8 @@ class SentencePieceTokenizer(FromFile):
         path: the `.model` file, or the folder that holds a `tokenizer.model`.
         end_of_text: the text of the control piece that ends a document; null takes what a
             `tokenizer_config.json` beside the file says, or the model's own.
+        begin_of_text: the text of the special token that prompts are read after; null takes what that
+            file or this one says, and an empty text none.
     """
 
     name = "sentencepiece"
@@ -32,8 +35,10 @@ class SentencePieceTokenizer(FromFile):
     kept = "sentencepiece.model"
     examples: ClassVar = [{"path": str(Path(__file__).with_name("examples"))}]
 
-    def __init__(self, *, path: str, end_of_text: str | None = None) -> None:
-        super().__init__(path, end_of_text)
+    def __init__(
+        self, *, path: str, end_of_text: str | None = None, begin_of_text: str | None = None
+    ) -> None:
+        super().__init__(path, end_of_text, begin_of_text)
 
     def _open(self, data: bytes) -> None:
         try:
@@ -67,6 +72,11 @@ class SentencePieceTokenizer(FromFile):
                 f"{', '.join(self.special) or 'it has none'}."
             )
         return self.special[wanted]
+
+    def hugging_face(self) -> dict[str, bytes]:
+        own = {self.file: self.state()[self.kept]}
+        converted = as_tokenizer_json(self._library, self._leads, self._first)
+        return own if converted is None else {**own, "tokenizer.json": converted}
 
     def _ids(self, text: str) -> list[int]:
         return self._library.encode(text)

@@ -141,5 +141,5 @@ def test_it_asks_for_its_library_and_its_file(tmp_path, monkeypatch):
         part(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
-    with pytest.raises(UserError, match="gptkit\[sentencepiece\]"):
+    with pytest.raises(UserError, match=r"gptkit\[sentencepiece\]"):
         part(tmp_path)
