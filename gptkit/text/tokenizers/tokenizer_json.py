@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 
 from gptkit.text.tokenizers.ranks import byte_letters
 
@@ -72,7 +73,7 @@ def _merges(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
     for token, rank in sorted(ranks.items(), key=lambda entry: entry[1]):
         parts = [token[at : at + 1] for at in range(len(token))]
         while len(parts) > 2:
-            found = [ranks.get(left + right, _NEVER) for left, right in zip(parts, parts[1:], strict=False)]
+            found = [ranks.get(left + right, _NEVER) for left, right in pairwise(parts)]
             at = found.index(min(found))
             if found[at] >= rank:
                 break
