@@ -115,6 +115,7 @@ FAMILIES = {
     "gptj_6b": "gptj",
     "opt_125m": "opt",
     "falcon_7b": "falcon",
+    "gpt1": "openai-gpt",
     "bloom_560m": "bloom",
     "mpt_7b": "mpt",
     "mixtral_8x7b": "mixtral",

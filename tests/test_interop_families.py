@@ -34,6 +34,7 @@ GPTJ = {
     "eos_token_id": 0,
 }
 OPT = {**LONG, "ffn_dim": 40, "word_embed_proj_dim": 32}
+GPT1 = {"vocab_size": 50, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 BLOOM = {"vocab_size": 50, "hidden_size": 32, "n_layer": 2, "n_head": 4}
 MPT = {"vocab_size": 50, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}
 QWEN3_MOE = {**LLAMA, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12}
@@ -88,6 +89,9 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("gemma3_text", {**GEMMA, "num_hidden_layers": 3, "layer_types": [*TYPES, TYPES[1]], "head_dim": 12, "rms_norm_eps": 1e-3,
                      "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 30.0},
                                          "full_attention": {"rope_type": "default", "rope_theta": 300.0}}}),
+    ("openai-gpt", GPT1),
+    ("openai-gpt", {**GPT1, "n_head": 2, "afn": "relu", "layer_norm_epsilon": 1e-3, "tie_word_embeddings": False}),
+    ("openai-gpt", {**GPT1, "n_layer": 1, "n_positions": 30}),
     ("bloom", BLOOM),
     ("bloom", {**BLOOM, "n_head": 3, "hidden_size": 24, "layer_norm_epsilon": 1e-3, "tie_word_embeddings": False}),
     ("bloom", {**BLOOM, "n_head": 8, "n_layer": 1}),
