@@ -62,19 +62,24 @@ class Dataset:
     fingerprint: str
 
 
-def prepare(config: Mapping[str, Any]) -> Dataset:
+def prepare(config: Mapping[str, Any], kept: Path | None = None) -> Dataset:
     """The tokenizer and the token arrays that a config asks for.
 
     The last `data.val_fraction` of the characters is kept for validation, whichever document it falls
     into; the two splits share no token. Documents are followed by the tokenizer's end of text, or by
     a line feed where it has none.
 
+    Args:
+        config: whole.
+        kept: a folder in which the tokenizer was saved, such as a run's that goes on; a tokenizer that
+            came from a file is read from there.
+
     Raises:
         DataError: the corpus is empty, or shorter than the model's context.
     """
     corpus: Corpus = registry.load("data", config["data"]["name"])(**part_options("data", config["data"]))
     content = corpus.fingerprint()
-    tokenizer = _tokenizer(config["tokenizer"], corpus, content)
+    tokenizer = _saved(config["tokenizer"], kept) or _tokenizer(config["tokenizer"], corpus, content)
     fraction = config["data"].get("val_fraction", 0.1)
     told = [_FORMAT, content, tokenizer.fingerprint(), fraction]
     key = _sum([*told, _source(tokenizer), _source(corpus)])
@@ -82,6 +87,14 @@ def prepare(config: Mapping[str, Any]) -> Dataset:
     dataset = Dataset(tokenizer, arrays["train"], arrays["val"], int(arrays["val_bytes"][0]), _sum(told))
     _check(dataset, config.get("model", {}).get("context_length", 1), config["data"]["name"])
     return dataset
+
+
+def _saved(node: Mapping[str, Any], folder: Path | None) -> Tokenizer | None:
+    """A tokenizer as it was saved; None if there is none, or if it is made from the corpus."""
+    if folder is None or not folder.is_dir() or registry.load("tokenizer", node["name"]).needs_corpus:
+        return None
+    found = _read_tokenizer(folder)
+    return found if found is not None and found.name == node["name"] else None
 
 
 def _tokenizer(node: Mapping[str, Any], corpus: Corpus, content: str) -> Tokenizer:

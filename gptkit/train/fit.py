@@ -44,13 +44,13 @@ def fit(run: Run, *, quiet: bool = False) -> dict[str, Any]:
     strategies.check(config, world)
     strategies.set_threads(config, world)
     import_lightning()
-    from gptkit.run import RESULT
+    from gptkit.run import RESULT, TOKENIZER
     from gptkit.text.shards import prepare
     from gptkit.train.job import Job
     from gptkit.train.reporter import Reporter
 
     signals = StopSignals()
-    job = Job.of(run, config, prepare(config), world, lambda: signals.received)
+    job = Job.of(run, config, prepare(config, run.path / TOKENIZER), world, lambda: signals.received)
     if world.is_first:
         with run.checkpoints.exclusive():
             (run.path / RESULT).unlink(missing_ok=True)  # that of an earlier part of the run

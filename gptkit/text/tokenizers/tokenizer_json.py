@@ -61,11 +61,11 @@ def byte_pairs(pattern: str, ranks: dict[bytes, int], special: dict[str, int]) -
 
 
 def _oniguruma(pattern: str) -> str:
-    """tiktoken's pattern for the other library's engine, where `{1,3}+` repeats and `$` ends each line.
+    """tiktoken's pattern for the other library's engine, where `{1,3}+` repeats what `{1,3}` matched.
 
-    What follows a `{1,3}+` never needs a digit back, so it may as well give some back.
+    Nothing stands after it that would need a digit back, so it need not be possessive.
     """
-    return pattern.replace("{1,3}+", "{1,3}").replace(r"\s++$", r"\s++\z")
+    return pattern.replace("{1,3}+", "{1,3}")
 
 
 def _merges(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:

@@ -197,6 +197,7 @@ def test_a_run_needs_the_file_no_more(tmp_path):
         text=True,
     )
     assert told.stdout.startswith("To be")
+    subprocess.run([*shell, "train", "resume=latest", "trainer.max_steps=2", "-q"], cwd=tmp_path, check=True)
 
 
 def test_a_file_that_is_none_is_refused(tmp_path, made):
