@@ -186,7 +186,8 @@ def _part(slot: str, node: Mapping[str, Any], *given: Any) -> Any:
     except ConfigError:
         raise
     except UserError as error:
-        raise ConfigError([Problem(f"model.{slot}", str(error))]) from error
+        told = str(error).removeprefix(f"model.{slot}: ")  # of a part within the part
+        raise ConfigError([Problem(f"model.{slot}", told)]) from error
 
 
 def _mask(nodes: Mapping[str, Mapping[str, Any]]) -> Mask:

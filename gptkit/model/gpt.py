@@ -111,7 +111,7 @@ class GPT(nn.Module):
     ) -> Tensor:
         """What the head reads: [B, T, D]; arguments as of `forward`."""
         step = self.step(tokens, positions, padding, documents, prefix, caches)
-        step.patterns = patterns
+        step.patterns, step.tokens = patterns, tokens
         x = self.embedding(tokens, step.q_positions)
         for index, block in enumerate(self.blocks):
             step.cache = None if caches is None else caches.layers[index]

@@ -67,6 +67,7 @@ class Step:
         k_positions: the places of all tokens that may be read, [1|B, S].
         context: documents, padding and prefixes, for the mask.
         cache: this layer's cache, as its attention made it, to which it adds this step's tokens; or None.
+        tokens: the numbers of the tokens given now, [B, T].
         plain: keys stand in order, the queries are the last of them, and none is padding.
         patterns: a list to which each attention appends its pattern [B, H, T, S]; None records none.
         memo: results that layers share within this pass, such as dense masks and biases.
@@ -76,6 +77,7 @@ class Step:
     k_positions: Tensor
     context: MaskContext = field(default_factory=MaskContext)
     cache: Any = None
+    tokens: Tensor | None = None
     plain: bool = True
     patterns: list[Tensor] | None = None
     memo: dict[Any, Any] = field(default_factory=dict)

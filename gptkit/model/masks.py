@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -205,6 +205,20 @@ class AnyOf(Mask):
         return all(mask.causal_in(context) for mask in self.masks)
 
 
+@register("model.mask", "any")
+class AnyGiven(AnyOf):
+    """Allows what at least one of the given masks allows: `|` in YAML, where a list means `&`.
+
+    Args:
+        of: masks by name, with their options, as `model.mask` itself.
+    """
+
+    examples: ClassVar = [{"of": {"sliding_window": {"window": 3}, "prefix": {"length": 2}}}]
+
+    def __init__(self, *, of: dict[str, Any]) -> None:
+        super().__init__(_given("any", of))
+
+
 class Not(Mask):
     """Allows what its mask forbids."""
 
@@ -215,6 +229,32 @@ class Not(Mask):
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:
         return ~self.mask.allows(q_positions, k_positions, context)
+
+
+@register("model.mask", "not")
+class NotGiven(Not):
+    """Allows what the given masks together forbid: `~` in YAML.
+
+    Args:
+        of: masks by name, with their options, as `model.mask` itself.
+    """
+
+    examples: ClassVar = [{"of": {"sliding_window": {"window": 3}}}]
+
+    def __init__(self, *, of: dict[str, Any]) -> None:
+        masks = _given("not", of)
+        super().__init__(masks[0] if len(masks) == 1 else AllOf(masks))
+
+
+def _given(name: str, of: dict[str, Any]) -> list[Mask]:
+    """The masks of a node within a node."""
+    from gptkit.model.assemble import part
+
+    if not of:
+        raise UserError(
+            f"{name}: of names no mask. Take one such as model.mask.{name}.of={{sliding_window: {{}}}}."
+        )
+    return [part("mask", {kind: options or {}}) for kind, options in of.items()]
 
 
 def dense(mask: Mask, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gptkit.errors import UserError
 from gptkit.interop.families import _llama
 from gptkit.interop.fields import Fields
 from gptkit.interop.layout import Layout
@@ -40,6 +41,8 @@ def read(fields: Fields, attention: dict[str, Any], eps: float) -> dict[str, Any
 def write(section: dict[str, Any]) -> dict[str, Any]:
     """The config of a section, without windows."""
     config, head = _llama.write(section), section["head"]
+    if section["attention"].get("scale") is None:
+        raise UserError("its attention has no scale of its own, which Gemma's config tells")
     activation, scalar = config.pop("hidden_act"), round(section["attention"]["scale"] ** -2, 6)
     return {
         **config, "hidden_activation": activation, "rms_norm_eps": section["norm"]["eps"],
