@@ -112,3 +112,65 @@ def draws_what_it_says(subject: Subject) -> None:
             assert torch.equal(drawn, sampler.draw(logits, row_history, [u] * 4)), (
                 "The same number drew another token."
             )
+
+
+@law("objective")
+def sums_over_targets(subject: Subject) -> None:
+    """A batch's loss is the sum of its rows' losses, the count that of its targets, and gradients are finite."""
+    from gptkit.train.objectives import Batch
+
+    model, objective, x = Subject(subject.component).build().double().eval(), subject.part(), tokens(4, 12)
+    targets = x.roll(-1, 1)
+    targets[:, -1] = -100
+    total, count = objective.loss(model, Batch(x, targets))
+    halves = [objective.loss(model, Batch(x[i : i + 2], targets[i : i + 2])) for i in (0, 2)]
+    summed = halves[0][0] + halves[1][0]
+    assert torch.allclose(total, summed, rtol=1e-12), "Half batches do not add up to the whole: is it a mean?"
+    assert int(count) == int(halves[0][1]) + int(halves[1][1]) > 0, "The count of halves is not the whole's."
+    total.backward()
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    assert grads, "It has no gradient."
+    assert all(torch.isfinite(grad).all() for grad in grads), "A gradient is not finite."
+    none, nothing = objective.loss(model, Batch(x, torch.full_like(x, -100)))
+    assert (float(none.detach()), int(nothing)) == (0.0, 0), "Where no target counts it still counts something."
+
+
+@law("callback")
+def only_watches(subject: Subject) -> None:
+    """Told of steps and validations it answers yes or no, and changes no weight."""
+    import copy
+
+    from gptkit.train.meter import StepOutcome
+
+    model, callback = Subject(subject.component).build(), subject.part()
+    before = copy.deepcopy(model.state_dict())
+    callback.start(model, [])
+    for step in range(1, 4):
+        outcome = StepOutcome(step, 2.0 / step, 48, 1.0, 1e-3, None)  # type: ignore[arg-type]
+        assert callback.after_step(outcome) in (True, False), "after_step answers neither yes nor no."
+        assert callback.after_validation(step, 2.0 / step) in (True, False), "after_validation does neither."
+    callback.finish({"status": "finished"})
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), f"It changed {name}."
+
+
+@law("logger", once=True)
+def takes_what_a_run_tells(subject: Subject) -> None:
+    """Through a run's life, resumed at a later step, it raises nothing and writes in the run's folder alone."""
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as place:
+        run = Path(place) / "run"
+        run.mkdir()
+        (run / "metrics.jsonl").write_text("")
+        for first in (1, 3):
+            with named_errors_refuse():
+                logger = subject.part()
+                logger.start(run, {"seed": 1, "model": {"n_layers": 1}}, "a-run")
+            logger.log({"loss": 2.5, "seconds": 0.1}, first)
+            logger.log({"val_loss": 2.4}, first + 1)
+            logger.text("sample", "To be", first + 1)
+            logger.finish({"status": "finished", "val_loss": 2.4})
+            assert all(isinstance(line, str) for line in logger.messages()), "messages() gives no lines."
+        assert [path.name for path in Path(place).iterdir()] == ["run"], "It wrote outside the run's folder."
