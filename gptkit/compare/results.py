@@ -1,0 +1,122 @@
+"""What a sweep found, read from its folder alone.
+
+    20261124-101500-positions-3fa1/
+        sweep.json       what was asked: command, varied keys, points, budget, versions; written first
+        jobs/000/        one run directory for each point, as `gptkit train` makes it
+            measures.json  what was measured after training
+            log.txt        what the job printed
+        results.json  results.csv  report.md  report.html  plots/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SWEEP, JOBS, MEASURES, LOG = "sweep.json", "jobs", "measures.json", "log.txt"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One job: a variant and a seed.
+
+    Attributes:
+        number: its place in the sweep, which names its folder.
+        variant: the value of each varied key but the seed, as it was typed: `{"position": "rotary"}`.
+        seed: the run's.
+        overrides: all words that compose it.
+    """
+
+    number: int
+    variant: Mapping[str, str]
+    seed: int
+    overrides: Sequence[str]
+
+    @property
+    def label(self) -> str:
+        """The variant in words: `rotary`, or `rotary, n_heads=8` where several keys vary."""
+        if len(self.variant) == 1:
+            return next(iter(self.variant.values()))
+        return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in self.variant.items())
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One point, and what came of it.
+
+    Attributes:
+        point: which one.
+        path: its run directory.
+        status: `finished`, `failed`, `stopped`, `lost` or `new`, as `gptkit.run.Run.status` says.
+        result: what `result.json` holds; empty before its end.
+        rows: the rows of `metrics.jsonl`: step, tokens, seconds, loss or val_loss, ...
+        measures: what `measures.json` holds; empty where nothing was measured.
+        config: the run's whole config.
+        error: the last lines of a job that failed.
+    """
+
+    point: Point
+    path: Path
+    status: str
+    result: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, Any]] = ()
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.point.label
+
+    @property
+    def seed(self) -> int:
+        return self.point.seed
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole sweep.
+
+    Attributes:
+        folder: where it lies.
+        varied: the keys that differ between variants, the seed left out.
+        command: the words that were typed.
+        runs: every point, in order.
+        sweep: what `sweep.json` holds.
+    """
+
+    folder: Path
+    varied: Sequence[str]
+    command: Sequence[str]
+    runs: Sequence[Trained]
+    sweep: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[str]:
+        """The variants, in the order in which they were asked for."""
+        return list(dict.fromkeys(run.label for run in self.runs))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in order."""
+        return sorted({run.seed for run in self.runs})
+
+    @property
+    def metric(self) -> str:
+        """What variants are compared by: bits per byte where tokenizers differ, else nats per token."""
+        tokenizers = {str(run.config.get("tokenizer")) for run in self.runs if run.config}
+        return "val_bits_per_byte" if len(tokenizers) > 1 else "val_loss"
+
+    def finished(self, label: str) -> dict[int, Trained]:
+        """The runs of a variant that ended well, by seed."""
+        return {run.seed: run for run in self.runs if run.label == label and run.status == "finished"}
+
+    def scores(self, metric: str | None = None) -> dict[str, dict[int, float]]:
+        """The metric of each finished run, by variant and seed."""
+        name = metric or self.metric
+        return {
+            label: {seed: float(run.result[name]) for seed, run in self.finished(label).items()}
+            for label in self.labels
+        }
