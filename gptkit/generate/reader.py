@@ -46,7 +46,7 @@ class Reader:
     def __init__(self, model: GPT, rows: Sequence[Sequence[int]], more: int, use_cache: bool = True) -> None:
         self.model, self.window = model, window(model)
         self.end = max(map(len, rows))  # tokens that stand in each row, padding among them
-        device = model.embedding.weight.device
+        device = next(model.embedding.parameters()).device
         padded = [[0] * (self.end - len(row)) + list(row) for row in rows]
         self.tokens = F.pad(torch.tensor(padded, device=device), (0, min(more, _ROOM)))
         real = [[at >= self.end - len(row) for at in range(self.end)] for row in rows]
@@ -111,7 +111,7 @@ def is_relative(model: GPT) -> bool:
 
 def is_causal(model: GPT) -> bool:
     """Whether no token reads a later one, so that what is cached stays right as the text grows."""
-    device = model.embedding.weight.device
+    device = next(model.embedding.parameters()).device
     at = torch.arange(min(window(model), _PROBE), device=device).unsqueeze(0)
     return all(_hides_later(mask, at) for mask in _masks(model))
 

@@ -119,6 +119,11 @@ class _Assembly:
 
     def gpt(self) -> GPT:
         blocks = [self.block(index, self.layer(index)) for index in range(self.shape.n_layers)]
+        counts = sorted({block.streams for block in blocks})
+        if len(counts) > 1:
+            problem = f"blocks of {' and '.join(map(str, counts))} residual streams stand in one model."
+            hint = "Take one kind for all layers: a block with several streams cannot hand them to one with another."
+            raise ConfigError([Problem("model.layers", problem, hint)])
         embedding = _part("embedding", self.model["embedding"], self.shape, self.position)
         ends_bare = bool(blocks) and blocks[-1].needs_final_norm
         norm = _part("norm", self.model["norm"], self.shape.d_model) if ends_bare else nn.Identity()

@@ -30,16 +30,17 @@ def linear_cross_entropy(
     """Cross-entropy of `x @ weight.T + bias` against `targets`, in nats.
 
     Args:
-        x: [N, D].
+        x: [..., D].
         weight: [V, D].
         bias: [V] or None.
-        targets: [N] token numbers; -100 counts for nothing.
+        targets: [...] token numbers; -100 counts for nothing.
         reduction: over the targets that count; the mean over none is 0.
         chunk: how many logits may exist at once.
 
     Returns:
         A scalar, float32 or wider.
     """
+    x, targets = x.reshape(-1, x.shape[-1]), targets.reshape(-1)
     if x.shape[0] * weight.shape[0] <= chunk:
         logits = F.linear(x, weight, bias)
         exact = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

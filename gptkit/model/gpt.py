@@ -113,9 +113,11 @@ class GPT(nn.Module):
         step = self.step(tokens, positions, padding, documents, prefix, caches)
         step.patterns, step.tokens = patterns, tokens
         x = self.embedding(tokens, step.q_positions)
+        x = self.blocks[0].enter(x) if self.blocks else x  # type: ignore[operator]
         for index, block in enumerate(self.blocks):
             step.cache = None if caches is None else caches.layers[index]
             x = block(x, step)
+        x = self.blocks[-1].leave(x) if self.blocks else x  # type: ignore[operator]
         if caches is not None:
             caches.advance(tokens.shape[1])
         return self.norm(x)
@@ -139,7 +141,7 @@ class GPT(nn.Module):
             reduction: `mean` over the targets that count, or their `sum`.
         """
         x = self.hidden(tokens, padding=padding, documents=documents, prefix=prefix)
-        loss = self.head.loss(x.flatten(0, 1), targets.flatten(), reduction)
+        loss = self.head.loss(x, targets, reduction)
         if not self.penalised or not self.training:
             return loss
         penalties = [part.take_penalty() for part in self.penalised]
@@ -201,7 +203,7 @@ class GPT(nn.Module):
             dtype: of keys and values; null takes the weights'.
             slide: leave room to drop the oldest token at each step without moving the others.
         """
-        weight = self.embedding.weight
+        weight = next(self.embedding.parameters())
         slack = 2 if slide else 1
         layers = [
             block.attention.new_cache(batch, length, weight.device, dtype or weight.dtype, slack)  # type: ignore[union-attr, operator]

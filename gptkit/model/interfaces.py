@@ -292,15 +292,26 @@ class Block(nn.Module):
 
     Attributes:
         needs_final_norm: the stream leaves the last block unnormalised, so the GPT adds a norm.
+        streams: how many residual streams run through the blocks side by side; all blocks of a model
+            have as many.
     """
 
     needs_final_norm: bool = True
+    streams: int = 1
     attention: Attention
     feed_forward: FeedForward
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
+        """[B, T, D] -> [B, T, D]; where there are several streams, as `enter` made them."""
         raise NotImplementedError
+
+    def enter(self, x: Tensor) -> Tensor:
+        """What the first block is given: the embedded tokens [B, T, D], or several streams of them."""
+        return x
+
+    def leave(self, x: Tensor) -> Tensor:
+        """What the last block's result is to the norm and the head: [B, T, D]."""
+        return x
 
 
 class Head(nn.Module):
@@ -311,7 +322,10 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def loss(self, x: Tensor, targets: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-        """Cross-entropy in nats of [N, D] against [N] token numbers; -100 counts for nothing."""
+        """Cross-entropy in nats of [..., D] against [...] token numbers; -100 counts for nothing.
+
+        A GPT gives [B, T, D] and [B, T], so that a head may look along a row.
+        """
         raise NotImplementedError
 
 

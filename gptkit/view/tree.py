@@ -76,7 +76,7 @@ def _items(seen: Sheet) -> list[Item]:
     if kind_of(model.norm) == "norm" and not _absent(section["norm"]):
         items.append(_part("norm", section["norm"], model.norm, stream))
     head = _part("head", section["head"], model.head, f"[B, T, {model.shape.vocab_size:,}]")
-    tied = getattr(model.head, "weight", None) is model.embedding.weight
+    tied = bool(getattr(model.head, "tied", False))
     head.notes += ["reads the embedding's own table"] if tied else []
     return [*items, head]
 

@@ -45,6 +45,7 @@ class SoftCappedHead(LanguageModelHead):
         return self.cap * torch.tanh(super().forward(x) / self.cap)
 
     def loss(self, x: Tensor, targets: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+        x, targets = x.reshape(-1, x.shape[-1]), targets.reshape(-1)
         rows = max(1, _CHUNK // self.weight.shape[0])
         parts = [  # the logits of a part are made again for its gradient, so that never all of them are held
             checkpoint(self._summed, part, aim, use_reentrant=False)
