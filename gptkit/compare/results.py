@@ -1,11 +1,11 @@
 """What a sweep found, read from its folder alone.
 
-    20261124-101500-positions-3fa1/
-        sweep.json       what was asked: command, varied keys, points, budget, versions; written first
-        jobs/000/        one run directory for each point, as `gptkit train` makes it
-            measures.json  what was measured after training
-            log.txt        what the job printed
-        results.json  results.csv  report.md  report.html  plots/
+20261124-101500-positions-3fa1/
+    sweep.json       what was asked: command, varied keys, points, budget, versions; written first
+    jobs/000/        one run directory for each point, as `gptkit train` makes it
+        measures.json  what was measured after training
+        log.txt        what the job printed
+    results.json  results.csv  report.md  report.html  plots/
 """
 
 from __future__ import annotations

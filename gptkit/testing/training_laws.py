@@ -132,7 +132,9 @@ def sums_over_targets(subject: Subject) -> None:
     assert grads, "It has no gradient."
     assert all(torch.isfinite(grad).all() for grad in grads), "A gradient is not finite."
     none, nothing = objective.loss(model, Batch(x, torch.full_like(x, -100)))
-    assert (float(none.detach()), int(nothing)) == (0.0, 0), "Where no target counts it still counts something."
+    assert (float(none.detach()), int(nothing)) == (0.0, 0), (
+        "Where no target counts it still counts something."
+    )
 
 
 @law("callback")
