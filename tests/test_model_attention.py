@@ -387,3 +387,17 @@ def test_a_bias_is_asked_about_each_distance_once() -> None:
     for _ in range(3):  # layers
         attend(q, q, q, step, position=position, mask=Causal(), scale=0.5)
     assert asked == [99]
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+def test_a_bias_by_distance_of_the_last_queries_alone(kernel: str) -> None:
+    """As in a cache: the queries given are the last of the keys."""
+    position, at = _Fading(2).requires_grad_(False), torch.arange(20)[None]
+    q, k = (
+        torch.randn(1, 2, 20, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(s))
+        for s in (1, 2)
+    )
+    options = {"position": position, "mask": Causal(), "scale": 0.5}
+    whole = attend(q, k, k, Step(at, at, MaskContext(), plain=False), kernel="eager", **options)  # type: ignore[arg-type]
+    last = attend(q[:, :, 13:], k, k, Step(at[:, 13:], at, MaskContext()), kernel=kernel, **options)  # type: ignore[arg-type]
+    assert torch.allclose(last, whole[:, :, 13:], atol=1e-12, rtol=0)

@@ -71,3 +71,13 @@ def test_little_is_forgotten_at_first() -> None:
     attention: Any = gptkit.build({"model": {**sizes, "attention": "forgetting"}}).blocks[0].attention
     assert attention.gate.bias.tolist() == [4.0, 4.0]
     assert attention.gate.weight.std() > 0
+
+
+def test_padding_between_tokens_fades_nothing() -> None:
+    sizes = {"n_layers": 2, "d_model": 16, "n_heads": 2, "vocab_size": 9, "context_length": 8}
+    model = gptkit.build({"model": {**sizes, "attention": "forgetting"}}).double().eval()
+    text = torch.tensor([[3, 1, 4, 1, 5]])
+    held = torch.tensor([[3, 1, 0, 0, 4, 1, 5]])
+    padding = torch.tensor([[False, False, True, True, False, False, False]])
+    found = model(held, padding=padding)[:, [0, 1, 4, 5, 6]]
+    assert torch.allclose(found, model(text), atol=1e-12, rtol=0)
