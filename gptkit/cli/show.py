@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptkit.cli.arguments import split_flags, take_key
 from gptkit.errors import UserError
+from gptkit.text.vocabulary import vocabulary
 
 if TYPE_CHECKING:
     from gptkit.view.sheet import Sheet
@@ -74,22 +75,6 @@ def look(config: Mapping[str, Any], most: int | None = None) -> Sheet:
 
     model = build(config, vocab_size=vocabulary(config), device="meta")
     return sheet(model, config, seen=most)
-
-
-def vocabulary(config: Mapping[str, Any]) -> int:
-    """How many tokens the model of a config tells apart; a tokenizer is made from the text if it must be."""
-    fixed = config["model"].get("vocab_size")
-    if fixed is not None:
-        return fixed
-    from gptkit import registry
-    from gptkit.text.tokenizers import build_tokenizer
-
-    node = config["tokenizer"]
-    if registry.load("tokenizer", node["name"]).needs_corpus:
-        from gptkit.text.shards import prepare
-
-        return prepare(config).tokenizer.vocab_size
-    return build_tokenizer(node, None).vocab_size
 
 
 def _positions(text: str | None) -> int | None:

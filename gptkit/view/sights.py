@@ -172,9 +172,13 @@ def _told(position: PositionalEncoding, name: str, where: str, shape: ModelShape
     elif "added to the scores" in acts:
         q = torch.zeros(1, shape.n_heads, end, shape.d_head)
         given = position.score_bias(q, q[:, : shape.n_kv_heads], at, at)
+        note = "added to the scores of the last query, for q = k = 0"
+        if given is not None and not given.any():  # it depends on what the query is
+            q = torch.randn(q.shape, generator=torch.Generator().manual_seed(1))
+            given = position.score_bias(q, q[:, : shape.n_kv_heads], at, at)
+            note = "added to the scores of the last query, for q and k drawn at random"
         if given is not None:
             last = _numbers(given.expand(1, shape.n_heads, end, end)[0, :, -1])
-            note = "added to the scores of the last query, for q = k = 0"
             found.append(Sight(name + where, note, last, "key", "head", end, power=0.5))
     return found
 

@@ -1,0 +1,46 @@
+"""`gptkit gallery`: every part on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gptkit.cli.arguments import split_flags, take_key
+from gptkit.errors import RunError, UserError
+
+SUMMARY = "a page of all parts: formulas, options, pictures, presets"
+USAGE = """\
+gptkit gallery out=DIR
+
+  gptkit gallery out=gallery      writes gallery/index.html, which needs no network, and gallery/gallery.md
+
+Parts of plugins that are installed stand among the others. In the terminal: gptkit components.
+"""
+
+
+def run(args: list[str]) -> int:
+    """Write the pages.
+
+    Raises:
+        UserError: it is not said where.
+        RunError: they cannot be written.
+    """
+    from gptkit import files
+
+    _, words = split_flags(args, [])
+    out, words = take_key(words, "out")
+    if out is None or words:
+        raise UserError("gptkit gallery needs a folder and nothing else: gptkit gallery out=gallery.")
+    from gptkit.view.gallery import gallery
+    from gptkit.view.gallery_page import html, markdown
+
+    folder, made = Path(out), gallery()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.html").write_text(html(made), "utf-8")
+        (folder / "gallery.md").write_text(markdown(made), "utf-8")
+    except OSError as error:
+        raise RunError(f"{folder} was not written: {files.cause(error)}.") from error
+    for line in made.broken:
+        print(f"left out: {line}")
+    print(folder / "index.html")
+    return 0

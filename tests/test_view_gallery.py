@@ -1,0 +1,77 @@
+"""The gallery holds every part, with what its docstring says, and is safe and whole as a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gptkit import registry
+from gptkit.cli import main
+from gptkit.view.gallery import Gallery, gallery, presets_by_part
+from gptkit.view.gallery_page import html, markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def made() -> Gallery:
+    return gallery()
+
+
+def test_every_part_is_there_with_its_options(made: Gallery) -> None:
+    found = {(entry.slot, entry.name): entry for entries in made.entries.values() for entry in entries}
+    assert set(found) >= {(c.slot, c.name) for c in registry.components(None)}
+    assert not made.broken
+    alibi = found["model.position", "alibi"]
+    assert "Press et al. 2022" in alibi.summary
+    assert (alibi.origin, alibi.command) == ("gptkit-alibi", "model/position=alibi")
+    window = found["model.mask", "sliding_window"]
+    assert window.command == "model/mask=[causal,sliding_window]"
+    assert [(row.name, row.default) for row in window.options] == [("window", "128")]
+    assert not re.search("^(Args|Raises):", "\n".join(found["model.attention", "latent"].text), re.MULTILINE)
+
+
+def test_presets_tell_what_they_are_made_of() -> None:
+    users = presets_by_part()
+    assert {"llama2_7b", "mistral_7b"} <= set(users["model.norm", "rms"])
+    assert users["model.attention", "latent"] == ("deepseek_v3",)
+    assert "mistral_7b" in users["model.mask", "sliding_window"]
+    assert "gemma2_2b" in users["model.mask", "sliding_window"]  # in some layers
+
+
+def test_what_can_be_seen_is_drawn(made: Gallery) -> None:
+    drawn = {(e.slot, e.name) for entries in made.entries.values() for e in entries if e.picture}
+    for slot in ("model.mask", "schedule"):
+        assert {name for s, name in drawn if s == slot} == set(registry.names(slot))
+    positions = {name for s, name in drawn if s == "model.position"}
+    assert set(registry.names("model.position")) - positions <= {"none"}
+
+
+def test_the_page_needs_no_network_and_runs_nothing_of_a_part(made: Gallery) -> None:
+    page = html(made)
+    assert not re.search(r"(src|href)=[\"']?(https?:|//)", page)
+    assert "default-src 'none'" in page
+    entry = made.entries["model.norm"][0]
+    evil = Gallery(
+        {"model.norm": [type(entry)(**{**vars(entry), "summary": "<img src=x onerror=alert(1)>"})]}
+    )
+    assert "<img src=x" not in html(evil)
+
+
+def test_the_committed_list_names_every_part(made: Gallery) -> None:
+    """Freshened by `make gallery`."""
+    told = (ROOT / "docs" / "gallery.md").read_text("utf-8")
+    shipped = {c.name for c in registry.components(None) if c.origin.kind in {"core", "folder"}}
+    missing = sorted(name for name in shipped if f"| `{name}` |" not in told)
+    assert not missing, f"docs/gallery.md lacks {missing}: run make gallery."
+    named = set(re.findall(r"^\| `([^`]+)` \|", markdown(made), re.MULTILINE))
+    assert named >= shipped
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gallery"]) == 2
+    assert "gptkit gallery out=gallery" in capsys.readouterr().err
+    assert main(["gallery", f"out={tmp_path / 'g'}"]) == 0
+    assert (tmp_path / "g" / "index.html").stat().st_size > 100_000
