@@ -9,6 +9,7 @@ from itertools import pairwise
 from gptkit.text.tokenizers.ranks import byte_letters
 
 _NEVER = 1 << 60
+_LETTERS = {byte: letter for letter, byte in byte_letters().items()}
 
 
 def byte_pairs(pattern: str, ranks: dict[bytes, int], special: dict[str, int]) -> bytes:
@@ -21,11 +22,6 @@ def byte_pairs(pattern: str, ranks: dict[bytes, int], special: dict[str, int]) -
         ranks: the rank of each byte string, which is its number.
         special: the special tokens' numbers.
     """
-    letters = {byte: letter for letter, byte in byte_letters().items()}
-
-    def shown(token: bytes) -> str:
-        return "".join(letters[byte] for byte in token)
-
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     cut = {
         "type": "Split",
@@ -54,7 +50,7 @@ def byte_pairs(pattern: str, ranks: dict[bytes, int], special: dict[str, int]) -
             "byte_fallback": False,
             "ignore_merges": True,  # a whole word that has a rank is one token, as with tiktoken
             "vocab": dict(sorted(vocabulary.items(), key=lambda entry: entry[1])),
-            "merges": [[shown(left), shown(right)] for left, right in _merges(ranks)],
+            "merges": [[shown(left), shown(right)] for left, right in merges_of(ranks)],
         },
     }
     return json.dumps(told, ensure_ascii=False).encode("utf-8")
@@ -68,7 +64,12 @@ def _oniguruma(pattern: str) -> str:
     return pattern.replace("{1,3}+", "{1,3}")
 
 
-def _merges(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
+def shown(token: bytes) -> str:
+    """A token in GPT-2's printable stand-ins for its bytes."""
+    return "".join(_LETTERS[byte] for byte in token)
+
+
+def merges_of(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
     """The two parts that each token was merged from: those that the lower ranks make of its bytes."""
     for token, rank in sorted(ranks.items(), key=lambda entry: entry[1]):
         parts = [token[at : at + 1] for at in range(len(token))]
