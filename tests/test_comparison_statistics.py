@@ -1,0 +1,160 @@
+"""The statistics against SciPy, worked examples, and planted pairs whose answer is known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from gptkit.compare.results import Point, Results, Trained
+from gptkit.compare.statistics import (
+    compare,
+    holm,
+    paired,
+    power_of,
+    seeds_for,
+    summary,
+)
+from gptkit.errors import UserError
+
+
+def sweep(scores: dict[str, dict[int, float]], metric: str = "val_loss", **more: Any) -> Results:
+    runs = [
+        Trained(Point(i, {"position": label}, seed, ()), Path("x"), "finished", {metric: value, **more})
+        for i, (label, seed, value) in enumerate(
+            (k, s, v) for k, held in scores.items() for s, v in held.items()
+        )
+    ]
+    return Results(Path("."), ["position"], [], runs)
+
+
+def drawn(
+    rng: np.random.Generator, seeds: int, effect: float, noise: float = 0.01
+) -> dict[str, dict[int, float]]:
+    """Two variants that share what the seed brings (0.1), and differ by an effect and their own noise."""
+    shared = rng.normal(2.0, 0.1, seeds)
+    a, b = (shared + rng.normal(0, noise / math.sqrt(2), seeds) for _ in range(2))
+    return {"a": dict(enumerate(map(float, a))), "b": dict(enumerate(map(float, b + effect)))}
+
+
+def test_intervals_and_p_are_scipys() -> None:
+    scores = drawn(np.random.default_rng(1), 6, 0.012)
+    a, b = (np.array(list(scores[k].values())) for k in "ab")
+    found = paired("a", "b", scores["a"], scores["b"])
+    theirs = stats.ttest_rel(a, b)
+    assert found.p == pytest.approx(theirs.pvalue, rel=1e-9)
+    assert found.interval == pytest.approx(tuple(theirs.confidence_interval(0.95)), rel=1e-9)
+    assert found.effect == pytest.approx((a - b).mean() / (a - b).std(ddof=1), rel=1e-9)
+    assert found.bootstrap[0] < found.mean < found.bootstrap[1]
+    assert found.pairing_pays > 3
+    one = summary("a", scores["a"])
+    theirs_one = stats.t.interval(0.95, 5, a.mean(), stats.sem(a))
+    assert one.interval == pytest.approx(theirs_one, rel=1e-9)
+
+
+def test_holm_as_worked_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
+    mixed = holm([0.02, math.nan, 0.01])
+    assert mixed[0] == pytest.approx(0.02)
+    assert mixed[2] == pytest.approx(0.02)
+    assert math.isnan(mixed[1])
+    assert holm([]) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.randoms())
+def test_holm_knows_no_order_and_never_helps(values: list[float], random: Any) -> None:
+    order = list(range(len(values)))
+    random.shuffle(order)
+    plain, shuffled = holm(values), holm([values[i] for i in order])
+    assert [plain[i] for i in order] == shuffled
+    assert all(p <= c <= 1 for p, c in zip(values, plain, strict=True))
+
+
+def test_the_same_twice_cannot_be_told_apart() -> None:
+    rng, told = np.random.default_rng(2), 0
+    for _ in range(200):
+        told += any(d.told_apart for d in compare(sweep(drawn(rng, 5, 0.0))).differences)
+    assert told <= 0.05 * 200 + 2 * math.sqrt(200 * 0.05 * 0.95)
+    three = 0
+    for _ in range(200):  # three alike: Holm keeps the chance of any claim at 5 %
+        scores = {**drawn(rng, 5, 0.0), "c": drawn(rng, 5, 0.0)["a"]}
+        shared = scores["a"]
+        scores["c"] = {s: v + float(rng.normal(0, 0.007)) for s, v in shared.items()}
+        three += any(d.told_apart for d in compare(sweep(scores)).differences)
+    assert three <= 0.05 * 200 + 2 * math.sqrt(200 * 0.05 * 0.95)
+
+
+@pytest.mark.parametrize(("effect", "seeds"), [(0.02, 5), (0.01, 8), (0.03, 3)])
+def test_a_planted_effect_is_found_with_the_promised_power(effect: float, seeds: int) -> None:
+    rng, trials = np.random.default_rng(3), 300
+    found = sum(compare(sweep(drawn(rng, seeds, effect))).differences[0].told_apart for _ in range(trials))
+    promised = power_of(effect / 0.01, seeds)
+    assert abs(found / trials - promised) < 3 * math.sqrt(promised * (1 - promised) / trials) + 0.01
+
+
+def test_the_seeds_that_would_settle_it_do() -> None:
+    for effect in (0.3, 0.5, 1.0, 2.0):
+        n = seeds_for(effect)
+        assert n is not None
+        assert power_of(effect, n) >= 0.8 > power_of(effect, n - 1)
+    assert seeds_for(0.5) == 34  # G*Power's answer
+    assert seeds_for(0.01) is None
+    assert seeds_for(0.0) is None
+
+
+def test_the_verdict_says_who_is_better_and_what_is_not_known() -> None:
+    rng = np.random.default_rng(7)
+    scores = drawn(rng, 5, 0.2)
+    scores["c"] = {s: v + float(rng.normal(0, 0.01)) for s, v in scores["a"].items()}
+    found = compare(sweep(scores))
+    text = " ".join(found.verdict)
+    assert "is better than b by 0.2" in text
+    assert "5 paired seeds, p" in text
+    assert "cannot be told apart" in text
+    assert "more seed" in text
+    letters = {one.label: one.letters for one in found.ranking}
+    assert letters["a"] == letters["c"] == "a"
+    assert letters["b"] == "b"
+    assert [one.label for one in found.ranking][-1] == "b"
+    against = compare(sweep(scores), baseline="b")
+    assert len(against.differences) == 2
+    assert all("b" in (d.a, d.b) for d in against.differences)
+
+
+def test_what_cannot_be_said_is_not_said() -> None:
+    one = compare(sweep({"a": {1: 2.0}, "b": {1: 2.1}}))
+    assert "With one seed nothing can be told" in one.verdict[0]
+    assert math.isnan(one.differences[0].p)
+    same = compare(sweep({"a": {1: 2.0, 2: 2.5}, "b": {1: 2.0, 2: 2.5}}))
+    assert not same.differences[0].told_apart
+    always = compare(sweep({"a": {1: 2.0, 2: 2.5}, "b": {1: 2.25, 2: 2.75}}))
+    assert always.differences[0].told_apart
+    lost = compare(sweep({"a": {1: 2.0, 2: float("nan"), 3: 2.1}, "b": {1: 2.1, 2: 2.0, 3: 2.3}}))
+    assert lost.left_out == {"a": [2]}
+    assert lost.differences[0].n_pairs == 2
+    assert "nothing to compare" in compare(sweep({})).verdict[0]
+    assert "nothing to compare it with" in compare(sweep({"a": {1: 2.0}})).verdict[0]
+    apart = compare(sweep({"a": {1: 2.0}, "b": {2: 2.1}}))
+    assert apart.differences[0].n_pairs == 0
+    with pytest.raises(UserError, match="No run tells 'loss'"):
+        compare(sweep({"a": {1: 2.0}}), metric="loss")
+    with pytest.raises(UserError, match="no variant 'z'"):
+        compare(sweep({"a": {1: 2.0}}), baseline="z")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(["a", "b", "c", "d"]), st.integers(0, 10**6))
+def test_the_order_of_variants_changes_nothing(order: list[str], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = {k: {s: float(rng.normal(2, 0.05)) for s in range(4)} for k in "abcd"}
+    plain, other = compare(sweep(scores)), compare(sweep({k: scores[k] for k in order}))
+    assert plain.verdict == other.verdict
+    assert [one.letters for one in plain.ranking] == [one.letters for one in other.ranking]
