@@ -18,6 +18,7 @@ from gptkit.errors import GptkitError, did_you_mean
 
 _FIRST = (
     "train",
+    "compare",
     "generate",
     "next",
     "show",
@@ -36,6 +37,7 @@ gptkit: a GPT is a composition of named parts.
 
   gptkit train                                a small GPT, in about a minute
   gptkit train position=rotary tokenizer=bpe  swap parts, a word each
+  gptkit compare position=rotary,learned      train both, say which is better
   gptkit components                           all that can be swapped
   gptkit show model=gpt2                      draw a model before it is trained
   gptkit generate run=latest prompt="To be"   let a trained model speak

@@ -67,6 +67,27 @@ def _train(words: list[str], last: str) -> Iterator[str]:
         yield from _config_words(words, last)
 
 
+def _compare(words: list[str], last: str) -> Iterator[str]:
+    from gptkit.compare.asked import METRICS, OWN
+    from gptkit.compare.equal import BUDGETS
+
+    key, equals, value = last.partition("=")
+    known = {
+        "budget": [f"{kind}:" for kind in BUDGETS],
+        "match": ["parameters"],
+        "metric": METRICS,
+        "jobs": ["auto"],
+        "resume": ["latest", *_files(value)],
+        "runs": _files(value),
+        "zip": [word.partition("=")[0] for word in words if "," in word],
+    }
+    if equals and key in known:
+        yield from (f"{key}={each}" for each in known[key])
+    else:
+        yield from (f"{word}=" for word in (*OWN, "resume", "runs"))
+        yield from _config_words(words, last)
+
+
 def _config(words: list[str], last: str) -> Iterator[str]:
     if not words:
         yield from ("show", "validate", "diff")
@@ -242,6 +263,7 @@ def _files(start: str) -> Iterator[str]:
 
 _VERBS: dict[str, Callable[[list[str], str], Iterable[str]]] = {
     "train": _train,
+    "compare": _compare,
     "show": lambda words, last: _config_words(words, last),
     "config": _config,
     "generate": _generate,

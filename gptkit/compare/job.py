@@ -1,0 +1,60 @@
+"""One job of a sweep, in a process of its own: `python -m gptkit.compare.job RUN_DIR LENGTHS`.
+
+It trains the run, or goes on with it, and then measures it. What it prints is the job's log.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from gptkit.compare.results import MEASURES
+from gptkit.errors import GptkitError
+from gptkit.train.agent import end_with_parent
+
+MEASURABLE = importlib.util.find_spec("gptkit.compare.measure") is not None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train and measure the run whose folder is given.
+
+    Returns:
+        0 when both are done; 130 or 143 where a signal came first; an error's own code otherwise.
+    """
+    end_with_parent()
+    try:
+        return job(Path(arguments[0]), [float(factor) for factor in arguments[1].split(",")])
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if isinstance(error, GptkitError) and not os.environ.get("GPTKIT_DEBUG"):
+            print(error, file=sys.stderr)
+        else:
+            traceback.print_exception(error)
+        return error.exit_code if isinstance(error, GptkitError) else 1
+
+
+def job(folder: Path, lengths: Sequence[float]) -> int:
+    """Do what is still missing of a run; returns the exit code.
+
+    Raises:
+        GptkitError: it cannot be trained or measured.
+    """
+    from gptkit.run import Run
+    from gptkit.train.launch import launch
+
+    run = Run(folder)
+    code = 0 if run.status == "finished" else launch(run, quiet=True)
+    if code == 0 and not (folder / MEASURES).is_file() and MEASURABLE:
+        from gptkit.compare import measure
+
+        measure.write(run, lengths)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
