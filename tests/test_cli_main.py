@@ -35,7 +35,7 @@ def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_the_verbs() -> None:
-    expected = "train generate next show components config plugins new check import export doctor completion gallery version"
+    expected = "train compare generate next show components config plugins new check import export doctor completion gallery version"
     assert expected.split() == VERBS
 
 
