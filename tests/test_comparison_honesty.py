@@ -1,0 +1,151 @@
+"""Each caution is raised by what it is about, and by nothing else; proofs hold where they should."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gptkit.compare.honesty import proofs, warnings
+from gptkit.compare.results import Point, Results, Trained
+from gptkit.compare.statistics import compare
+
+CONFIG: dict[str, Any] = {
+    "tokenizer": {"name": "char"}, "data": {"name": "text"}, "model": {"context_length": 64}, "optimizer": {"lr": 1e-3},
+    "trainer": {"precision": "32"},
+}  # fmt: skip
+PROOF = {
+    "batches": "b", "evaluation": "e", "tokenizer": "t", "weights": {"up.weight": "4x4 aa", "position.weight": "8x4 bb"},
+}  # fmt: skip
+SCORES = {"a": (2.0, 2.2, 2.1), "b": (2.3, 2.52, 2.41)}
+
+
+def sound() -> Results:
+    """Two variants, three seeds, nothing to complain of."""
+    runs = []
+    for label, scores in SCORES.items():
+        for seed, value in enumerate(scores, 1):
+            rows = [{"step": s, "val_loss": value + 1e-4 * (100 - s)} for s in (25, 50, 75, 100)]
+            proof = {**copy.deepcopy(PROOF), "batches": f"b{seed}"}
+            runs.append(
+                Trained(
+                    Point(len(runs), {"position": label}, seed, ()), Path("nowhere"), "finished",
+                    {"val_loss": value, "val_bits_per_byte": value, "parameters": 1000, "tokens": 5000, "flops": 1e9},
+                    rows, {"proof": proof}, copy.deepcopy(CONFIG),
+                )
+            )  # fmt: skip
+    return Results(Path("."), ["position"], [], runs)
+
+
+def changed(which: str, **parts: Any) -> Results:
+    """The same with something changed in the runs of one variant, or of all."""
+    results = sound()
+    runs = [
+        replace(run, **{k: _merged(getattr(run, k), v) for k, v in parts.items()})
+        if which in ("all", run.label)
+        else run
+        for run in results.runs
+    ]
+    return replace(results, runs=runs)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    return (
+        {**old, **{k: _merged(old.get(k), v) for k, v in new.items()}}
+        if isinstance(new, dict) and isinstance(old, dict)
+        else new
+    )
+
+
+def kinds(results: Results, metric: str | None = None) -> list[str]:
+    return [caution.kind for caution in warnings(results, compare(results, metric))]
+
+
+def test_a_sound_sweep_raises_nothing() -> None:
+    assert kinds(sound()) == []
+    assert all(proof.held for proof in proofs(sound())), proofs(sound())
+
+
+CASES: list[tuple[str, Results]] = [
+    ("one_seed", replace(sound(), runs=[r for r in sound().runs if r.seed == 1])),
+    ("few_seeds", replace(sound(), runs=[r for r in sound().runs if r.seed < 3])),
+    ("missing_runs", replace(sound(), runs=[replace(sound().runs[0], status="failed"), *sound().runs[1:], replace(sound().runs[0], point=Point(9, {"position": "a"}, 4, ()))])),
+    ("unequal_parameters", changed("b", result={"parameters": 1020})),
+    ("unequal_tokens", changed("b", result={"tokens": 6000})),
+    ("unequal_flops", changed("a", result={"flops": 2e9})),
+    ("unequal_ground", changed("b", config={"model": {"context_length": 128}})),
+    ("unequal_ground", changed("b", config={"data": {"name": "other"}})),
+    ("not_converged", changed("all", rows=[{"step": s, "val_loss": 9 - s / 20} for s in (25, 50, 75, 100)])),
+    ("trained_text", changed("b", measures={"proof": {"evaluation_is_training": True}})),
+    ("tokenizers", changed("b", config={"tokenizer": {"name": "byte"}})),
+    ("one_rate", replace(sound(), varied=["optimizer"])),
+    ("one_rate", replace(sound(), varied=["model.d_model"])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "results"), CASES, ids=[f"{i}-{kind}" for i, (kind, _) in enumerate(CASES)])
+def test_each_weakness_is_told_and_no_other(kind: str, results: Results) -> None:
+    found = set(kinds(results))
+    assert kind in found
+    assert (
+        found - {kind} <= {"few_seeds", "one_seed", "tie_at_the_top"} if "seed" in kind else found == {kind}
+    )
+
+
+def test_a_loss_per_token_of_different_tokenizers_is_warned_of() -> None:
+    results = changed("b", config={"tokenizer": {"name": "byte"}})
+    assert results.metric == "val_bits_per_byte"
+    assert kinds(results, "val_loss") == ["loss_per_token"]
+
+
+def test_parameters_a_little_apart_are_no_matter() -> None:
+    assert kinds(changed("b", result={"parameters": 1009})) == []
+
+
+def test_a_score_that_is_no_number_and_a_tie_are_told() -> None:
+    results = sound()
+    first = results.runs[0]
+    broken = replace(first, result={**first.result, "val_loss": float("nan")})
+    assert "not_finite" in kinds(replace(results, runs=[broken, *results.runs[1:]]))
+    flat = [
+        replace(run, result={**run.result, "val_loss": 2 + 0.1 * (i % 3) + 0.01 * ((i * 7) % 5)})
+        for i, run in enumerate(results.runs)
+    ]
+    assert "tie_at_the_top" in kinds(replace(results, runs=flat))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("batches", {"batches": "other"}),
+        ("evaluation", {"evaluation": "other"}),
+        ("tokenizer", {"tokenizer": "other"}),
+        ("weights", {"weights": {"up.weight": "4x4 zz"}}),
+    ],
+)
+def test_a_proof_that_does_not_hold_says_so(kind: str, change: dict[str, Any]) -> None:
+    found = {proof.kind: proof for proof in proofs(changed("b", measures={"proof": change}))}
+    assert not found[kind].held
+    assert {k for k, proof in found.items() if not proof.held} == {kind}
+
+
+def test_weights_of_other_shapes_are_not_held_against_each_other() -> None:
+    found = {
+        p.kind: p
+        for p in proofs(changed("b", measures={"proof": {"weights": {"position.weight": "16x4 cc"}}}))
+    }
+    assert found["weights"].held
+    assert "all 3 pairs" in found["weights"].text
+
+
+def test_what_was_not_measured_is_not_claimed() -> None:
+    results = sound()
+    bare = replace(results, runs=[replace(run, measures={}) for run in results.runs])
+    found = {proof.kind: proof for proof in proofs(bare)}
+    assert [kind for kind, proof in found.items() if proof.held] == ["budget"]
+    assert "not measured" in found["batches"].text
+    unequal = {p.kind: p for p in proofs(changed("b", result={"tokens": 6000}))}
+    assert not unequal["budget"].held
