@@ -42,7 +42,7 @@ def test_the_verbs() -> None:
 def test_alone_it_shows_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     told = capsys.readouterr().out
-    assert len(told.splitlines()) == 10
+    assert len(told.splitlines()) == 11
     assert max(map(len, told.splitlines())) <= 80
 
 
@@ -67,7 +67,7 @@ def test_every_verb_explains_itself_with_examples(verb: str, capsys: pytest.Capt
     ("words", "told"),
     [
         (["trian"], "'trian' is no command. Did you mean 'train'?"),
-        (["xyz"], "'xyz' is no command. Commands: train, generate,"),
+        (["xyz"], "'xyz' is no command. Commands: train, compare,"),
         (["position=rotary"], "'position=rotary' is no command. Did you mean: gptkit train position=rotary"),
         (["-q"], "'-q' is no flag of gptkit itself. A command comes first: gptkit train -q"),
         (["train", "--dryrun"], "There is no flag '--dryrun'. Did you mean '--dry-run'?"),
