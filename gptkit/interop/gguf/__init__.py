@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gptkit import files
 from gptkit.errors import RunError, UserError, did_you_mean
-from gptkit.interop.gguf.architectures import ARCHITECTURES, metadata
+from gptkit.interop.gguf.architectures import ARCHITECTURES, metadata, warn_of_gelu
 from gptkit.interop.gguf.vocabulary import vocabulary_keys
 from gptkit.interop.gguf.weights import DTYPES, arranged, as_array
 from gptkit.interop.hugging_face import to_hf
@@ -60,6 +60,7 @@ def save_gguf(model: GPT, file: str | os.PathLike[str], kind: str | None = None,
         "general.type": "model", "general.name": place.stem, "general.file_type": _FILE_TYPES[dtype],
         "general.quantization_version": library.GGML_QUANT_VERSION, **keys,
     }  # fmt: skip
+    warn_of_gelu(config)
     vocab = vocabulary_keys(model.tokenizer, model.shape.vocab_size)
     told |= {f"tokenizer.ggml.{key}": value for key, value in vocab.items()}
     try:
@@ -99,10 +100,9 @@ def _family(model: GPT, kind: str | None) -> tuple[str, dict[str, Any], dict[str
         return name, config, state
     if refused is not None:
         raise refused
-    raise UserError(
-        "No family that is written as GGUF holds this model. Name the one that is meant, and what differs is told: "
-        f"family={'|'.join(ARCHITECTURES)}."
-    )
+    config, _ = to_hf(model)  # where no family at all holds it, says what differs
+    kind, known = config["model_type"], ", ".join(ARCHITECTURES)
+    raise UserError(f"This model is a {kind}, which is not written as GGUF. Written are: {known}.")
 
 
 def _write(

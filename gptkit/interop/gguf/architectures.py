@@ -114,7 +114,9 @@ def metadata(kind: str, config: Mapping[str, Any]) -> dict[str, Value]:
     }
     if "use_parallel_residual" in config:
         told["use_parallel_residual"] = bool(fields.take("use_parallel_residual"))
-    _activation(fields, arch)
+    name, _ = _activation(config)
+    if fields.take(name) not in arch.activations:
+        fields.refuse(name, f"llama.cpp's {arch.name} computes {' or '.join(arch.activations)}")
     if arch.ropes:
         told |= _rope(fields, arch, head, told)
     told |= _windows(fields, kind, told)
@@ -125,6 +127,19 @@ def metadata(kind: str, config: Mapping[str, Any]) -> dict[str, Value]:
         why = "; ".join([*dict.fromkeys(fields.problems), *unknown])
         raise UserError(f"llama.cpp cannot hold this {kind}: {why}. to=hf writes it for transformers.")
     return {f"{arch.name}.{key}": value for key, value in told.items()}
+
+
+def warn_of_gelu(config: Mapping[str, Any]) -> None:
+    """Say so where llama.cpp computes GELU otherwise than the model does."""
+    name, value = _activation(config)
+    if value == "gelu":
+        _log.warning("%s=gelu: llama.cpp computes it by its tanh form, so its logits differ a little.", name)
+
+
+def _activation(config: Mapping[str, Any]) -> tuple[str, Any]:
+    """The field that tells the activation, and its value."""
+    names = ("hidden_act", "hidden_activation", "activation", "activation_function")
+    return next(((name, config[name]) for name in names if name in config), (names[0], None))
 
 
 def frequency_factors(rope: Mapping[str, Any], head: int) -> list[float]:
@@ -149,19 +164,6 @@ def _eps(fields: Fields) -> dict[str, Value]:
         if name in fields.config:
             return {"attention.layer_norm_epsilon": float(fields.take(name))}
     return {"attention.layer_norm_rms_epsilon": float(fields.take("rms_norm_eps"))}
-
-
-def _activation(fields: Fields, arch: Architecture) -> None:
-    names = ("hidden_act", "hidden_activation", "activation", "activation_function")
-    name = next((name for name in names if name in fields.config), names[0])
-    value = fields.take(name)
-    if value not in arch.activations:
-        fields.refuse(name, f"llama.cpp's {arch.name} computes {' or '.join(arch.activations)}")
-    elif value == "gelu":
-        _log.warning(
-            "%s=gelu: llama.cpp computes GELU by its tanh form in every %s, so its logits differ a little.",
-            name, arch.name,
-        )  # fmt: skip
 
 
 def _rope(fields: Fields, arch: Architecture, head: int, told: Mapping[str, Value]) -> dict[str, Value]:
@@ -224,8 +226,10 @@ def _windows(fields: Fields, kind: str, told: Mapping[str, Any]) -> dict[str, Va
         return {"attention.sliding_window": window}
     if window >= told["context_length"] and kind != "gemma3_text":  # where windows go with other positions
         return {"attention.sliding_window": window} if kind == "gemma2" else made
-    where = f"slides in all layers but each {every}. one" if every else "has no windows"
-    fields.refuse("sliding_window", f"llama.cpp's {ARCHITECTURES[kind].name} {where}")
+    where = {2: "slides in the first of each two layers", 6: "slides in the first five of each six layers"}
+    fields.refuse(
+        "sliding_window", f"llama.cpp's {ARCHITECTURES[kind].name} {where.get(every or 0, 'has no windows')}"
+    )
     return made
 
 

@@ -41,6 +41,10 @@ def _byte_pairs(tokenizer: Tokenizer, rows: int) -> dict[str, Any]:
     table = getattr(tokenizer, "table", None)
     if table is None:
         raise UserError(f"tokenizer={tokenizer.name} is no table of byte pairs.")
+    if tokenizer.vocab_size > rows:
+        raise UserError(
+            f"tokenizer={tokenizer.name} has {tokenizer.vocab_size} tokens, but the model {rows} rows."
+        )
     pattern, ranks, special = table()
     if pattern != GPT2_PATTERN:
         raise UserError(f"tokenizer={tokenizer.name} cuts text as nothing in llama.cpp does exactly.")

@@ -50,7 +50,7 @@ def _in_order(kind: str, config: Mapping[str, Any], name: str, tensor: Tensor) -
     """One weight with its rows in llama.cpp's order."""
     arch = ARCHITECTURES[kind]
     if arch.shift and name.endswith("norm.weight"):
-        return tensor + arch.shift
+        return tensor.double() + arch.shift  # as transformers adds it, after its cast
     if kind == "gpt2":
         return tensor.t() if tensor.ndim == 2 and name.startswith("transformer.h.") else tensor
     if arch.paired and ".q_proj." in name:
