@@ -1,0 +1,127 @@
+"""What is measured of a run, against plain loops and the evaluator's own figure."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gptkit.cli import main
+from gptkit.compare import measure as m
+from gptkit.run import Run
+
+WORDS = [
+    "tokenizer=char", "model.n_layers=2", "model.d_model=16", "model.n_heads=2", "model.context_length=16", "data=text",
+    "data.batch_size=4", "trainer.max_steps=4", "logger=none", "trainer.sample_tokens=0", "data.val_fraction=0.3", "-q",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Tiny runs: learned and rotary with one seed, learned with another."""
+    place = tmp_path_factory.mktemp("measure")
+    rng = np.random.default_rng(1)
+    (place / "text.txt").write_text("".join(rng.choice(list("abc de\n"), 3000)))
+    made = {}
+    for name, words in {"learned": [], "rotary": ["position=rotary"], "other": ["seed=2"]}.items():
+        root = place / name
+        assert (
+            main(["train", *WORDS, f"data.path={place / 'text.txt'}", f"run_root={root}", "seed=1", *words])
+            == 0
+        )
+        made[name] = Run(next(root.iterdir()))
+    return made
+
+
+@pytest.fixture(scope="module")
+def found(runs: dict[str, Run]) -> dict[str, Any]:
+    return {name: m.measure(run, [0.5, 1, 2]) for name, run in runs.items()}
+
+
+def reading_of(run: Run) -> m.Reading:
+    import gptkit
+
+    return m.Reading(gptkit.load(run.path).eval(), m.prepare(run.config(), run.path / "tokenizer"))
+
+
+def test_pairs_are_proven(found: dict[str, Any]) -> None:
+    learned, rotary, other = (found[name]["proof"] for name in ("learned", "rotary", "other"))
+    for key in ("batches", "evaluation", "tokenizer"):
+        assert learned[key] == rotary[key]
+    assert other["batches"] != learned["batches"]
+    assert other["evaluation"] == learned["evaluation"]
+    shared = learned["weights"].keys() & rotary["weights"].keys()
+    assert len(shared) >= 14
+    assert all(learned["weights"][name] == rotary["weights"][name] for name in shared)
+    assert set(learned["weights"]) - shared == {"position.weight"}
+    drawn = [name for name, told in learned["weights"].items() if other["weights"][name] != told]
+    assert "blocks.0.attention.qkv.weight" in drawn
+    assert learned["weights"]["position.weight"].startswith("16x16 ")
+
+
+def test_loss_by_position_adds_up_to_the_validation_loss(runs: dict[str, Run], found: dict[str, Any]) -> None:
+    for name, run in runs.items():
+        told = found[name]["loss_by_position"]
+        mean = sum(t * n for t, n in zip(told["loss"], told["count"], strict=True)) / sum(told["count"])
+        assert mean == pytest.approx((run.result() or {})["val_loss"], abs=1e-6)
+        assert told["positions"][0] == 0
+        assert sum(told["count"]) == len(reading_of(run).tokens) - 1
+
+
+@torch.no_grad()
+def test_longer_texts_as_a_plain_loop_reads_them(runs: dict[str, Run], found: dict[str, Any]) -> None:
+    reading = reading_of(runs["rotary"])
+    text = torch.from_numpy(np.asarray(reading.tokens).astype(np.int64))
+    rows = {row["tokens"]: row for row in found["rotary"]["lengths"]}
+    first = 32
+    end = first + min(m._SCORED, len(text) - 1 - first) // 32 * 32
+    for size in (8, 16, 32):
+        cut, slid = [], []
+        for start in range(first, end, size):
+            logits = reading.model(text[None, start : start + size])[0]
+            cut.append(F.cross_entropy(logits, text[start + 1 : start + size + 1], reduction="none"))
+        stride = size // 4
+        for start in range(first + stride - size, end + stride - size, stride):
+            logits = reading.model(text[None, start : start + size])[0, -stride:]
+            slid.append(
+                F.cross_entropy(logits, text[start + size - stride + 1 : start + size + 1], reduction="none")
+            )
+        assert rows[size]["non_overlapping"] == pytest.approx(float(torch.cat(cut).double().mean()), abs=1e-5)
+        assert rows[size]["sliding"] == pytest.approx(float(torch.cat(slid).double().mean()), abs=1e-5)
+        assert torch.cat(cut).numel() == torch.cat(slid).numel() == end - first
+
+
+def test_what_cannot_be_read_is_refused_with_its_reason(runs: dict[str, Run], found: dict[str, Any]) -> None:
+    rows = {row["factor"]: row for row in found["learned"]["lengths"]}
+    assert "non_overlapping" in rows[1]
+    assert "end at 15" in rows[2]["refused"]
+    assert "non_overlapping" not in rows[2]
+    long = m.longer(reading_of(runs["rotary"]), [16, 4096], [1, 256])
+    assert "too few for texts of 4,096" in long[1]["refused"]
+
+
+def test_attention_and_cost(found: dict[str, Any]) -> None:
+    seen = found["learned"]["attention_by_distance"]
+    assert seen["distances"] == [0, 1, 2, 4, 8]
+    assert len(seen["layers"]) == 2
+    assert all(0 < weight <= 1 for layer in seen["layers"] for weight in layer)
+    cost = found["rotary"]["cost"]
+    assert cost["cache_bytes_per_token"] == 2 * 2 * 16 * 4
+    assert cost["decode_tokens_per_second"] > 0
+    assert cost["parameters"] == found["learned"]["cost"]["parameters"] - 16 * 16
+
+
+def test_measuring_changes_nothing_and_is_kept(runs: dict[str, Run]) -> None:
+    state = torch.get_rng_state()
+    m.write(runs["other"], [1.0])
+    assert torch.equal(state, torch.get_rng_state())
+    held = json.loads((runs["other"].path / "measures.json").read_text())
+    again = m.measure(runs["other"], [1.0])
+    for part in ("proof", "loss_by_position", "lengths", "attention_by_distance"):
+        assert held[part] == again[part]
+    assert all(math.isfinite(v) for v in held["loss_by_position"]["loss"])
