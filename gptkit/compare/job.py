@@ -5,7 +5,6 @@ It trains the run, or goes on with it, and then measures it. What it prints is t
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import traceback
@@ -15,8 +14,6 @@ from pathlib import Path
 from gptkit.compare.results import MEASURES
 from gptkit.errors import GptkitError
 from gptkit.train.agent import end_with_parent
-
-MEASURABLE = importlib.util.find_spec("gptkit.compare.measure") is not None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,7 +46,7 @@ def job(folder: Path, lengths: Sequence[float]) -> int:
 
     run = Run(folder)
     code = 0 if run.status == "finished" else launch(run, quiet=True)
-    if code == 0 and not (folder / MEASURES).is_file() and MEASURABLE:
+    if code == 0 and not (folder / MEASURES).is_file():
         from gptkit.compare import measure
 
         measure.write(run, lengths)

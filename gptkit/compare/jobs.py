@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -21,9 +19,9 @@ from gptkit import run as runs
 from gptkit.compare.asked import LENGTHS
 from gptkit.compare.board import Board, make_board
 from gptkit.compare.gather import last_lines, read_sweep
-from gptkit.compare.job import MEASURABLE
 from gptkit.compare.machine import Share, shares
 from gptkit.compare.plan import create_job
+from gptkit.compare.processes import Nursery, Process, Scratch, starter
 from gptkit.compare.results import LOG, MEASURES, Point
 from gptkit.errors import RunError
 
@@ -53,7 +51,7 @@ class Job:
         self.seconds = 0.0
         self.row: dict[str, Any] = {}
         self._offset = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     @property
     def name(self) -> str:
@@ -62,21 +60,13 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether it was trained and measured."""
-        return self.run.status == "finished" and (not MEASURABLE or (self.run.path / MEASURES).is_file())
+        return self.run.status == "finished" and (self.run.path / MEASURES).is_file()
 
-    def start(self, share: Share) -> None:
+    def start(self, share: Share, starter: Scratch | Nursery) -> None:
         """Begin, or go on from the newest checkpoint."""
         self.share, self.state, self._began = share, "running", time.monotonic()
-        command = [sys.executable, "-m", "gptkit.compare.job", str(self.run.path.resolve())]
-        with (self.run.path / LOG).open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, ",".join(map(str, self.factors))],
-                env={**os.environ, **share.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        arguments = [str(self.run.path.resolve()), ",".join(map(str, self.factors))]
+        self._process = starter.start(arguments, share.environment, self.run.path / LOG)
 
     def ended(self, asked: int) -> bool:
         """Whether its process has ended; notes how.
@@ -146,14 +136,20 @@ def run(folder: Path, *, jobs: int | None = None, quiet: bool = False) -> int:
     if not left:
         return 0
     free = shares([job.config for job in left], jobs)
-    with make_board(every, len(free), quiet=quiet) as board, _Signals() as signals:
-        _work(deque(left), deque(free), board, signals)
+    with (
+        starter(free[0].environment) as processes,
+        make_board(every, len(free), quiet=quiet) as board,
+        _Signals() as signals,
+    ):
+        _work(deque(left), deque(free), processes, board, signals)
     if signals.asked:
         return INTERRUPTED
     return FAILED if any(job.state == "failed" for job in left) else 0
 
 
-def _work(waiting: deque[Job], free: deque[Share], board: Board, signals: _Signals) -> None:
+def _work(
+    waiting: deque[Job], free: deque[Share], processes: Scratch | Nursery, board: Board, signals: _Signals
+) -> None:
     """Keep all shares busy until nothing is left to do."""
     running: list[Job] = []
     passed_on = 0
@@ -161,7 +157,7 @@ def _work(waiting: deque[Job], free: deque[Share], board: Board, signals: _Signa
         while running or (waiting and not signals.asked):
             while waiting and free and not signals.asked:
                 job = waiting.popleft()
-                job.start(free.popleft())
+                job.start(free.popleft(), processes)
                 running.append(job)
                 board.started(job)
             if signals.count > passed_on:
