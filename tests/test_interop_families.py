@@ -22,6 +22,8 @@ LLAMA = {**LONG, "intermediate_size": 40, "num_key_value_heads": 2}
 YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 16}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 16}  # fmt: skip
+LONGROPE = {"rope_type": "longrope", "rope_theta": 100.0, "original_max_position_embeddings": 32,
+            "short_factor": [1.0, 1.5, 2.0, 3.0], "long_factor": [2.0, 3.0, 5.0, 9.0]}  # fmt: skip
 TYPES = ["full_attention", "sliding_attention"]
 GEMMA = {**LLAMA, "head_dim": 8, "query_pre_attn_scalar": 16, "sliding_window": 5}
 GPTJ = {
@@ -77,6 +79,7 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("olmo2", {**LLAMA, "attention_bias": True, "num_key_value_heads": 4, "rms_norm_eps": 1e-3}),
     ("phi3", {**LLAMA, "pad_token_id": None}),
     ("phi3", {**LLAMA, "pad_token_id": None, "sliding_window": 6, "num_key_value_heads": 4}),
+    ("phi3", {**LLAMA, "pad_token_id": None, "original_max_position_embeddings": 32, "rope_parameters": LONGROPE}),
     ("smollm3", {**LLAMA, "num_hidden_layers": 4, "pad_token_id": None}),
     ("smollm3", {**LLAMA, "no_rope_layers": [0, 1], "pad_token_id": None, "tie_word_embeddings": False, "mlp_bias": True}),
     ("stablelm", LLAMA),
@@ -171,12 +174,29 @@ def test_the_same_logits_in_64_bits(
     peer = theirs(kind, options).double()
     peer.config._experts_implementation = "eager"  # the fused one knows 32 bits at most
     model, x = ours(peer), tokens()
-    exact_rotations(peer)
     found = model(x)
     widen(monkeypatch)
+    exact_rotations(peer)
     with torch.no_grad():
-        rope = options.get("rope_parameters", {}).get("rope_type", "default")
-        assert differ(found, peer(x).logits) < (1e-10 if rope in {"default", "linear"} else 1e-6)
+        assert differ(found, peer(x).logits) < 1e-10
+
+
+def test_longrope_goes_by_the_length_of_the_text() -> None:
+    options = next(options for kind, options in FAMILIES if kind == "phi3" and "rope_parameters" in options)
+    peer = theirs("phi3", options)
+    model = ours(peer)
+    with torch.no_grad():
+        for length in (32, 33, 40):
+            x = tokens(2, length)
+            assert differ(model(x), peer(x).logits) < 1e-5
+        caches = model.new_caches(2, 40)
+        model(tokens(2, 20), caches=caches)
+        with pytest.raises(UserError, match="past the original context of 32"):
+            model(tokens(2, 15), caches=caches)
+        caches = model.new_caches(2, 40)
+        x = tokens(2, 40)
+        parts = [model(x[:, :35], caches=caches), model(x[:, 35:], caches=caches)]
+        assert differ(torch.cat(parts, dim=1), peer(x).logits) < 1e-5
 
 
 def widen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +235,10 @@ def exact_rotations(model: Any) -> None:
             exact = rope["rope_theta"] ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
             if rope["rope_type"] in {"default", "linear"}:
                 module.inv_freq = exact / rope.get("factor", 1.0)
+            else:  # their formula, in 64 bits
+                formula = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS[rope["rope_type"]]
+                module.inv_freq, module.attention_scaling = formula(module.config, torch.device("cpu"))
+                module.original_inv_freq = module.inv_freq
         if hasattr(module, "embed_positions") and isinstance(module.embed_positions, Tensor):
             rows, width = module.embed_positions.shape
             exact = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)

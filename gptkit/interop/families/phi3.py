@@ -18,10 +18,13 @@ def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
     window, dropout = fields.take("sliding_window", None), fields.take("resid_pdrop", 0.0)
     embedding = {"name": "token", "dropout": fields.take("embd_pdrop", 0.0)}
-    fields.take("original_max_position_embeddings", None)
+    original = fields.take("original_max_position_embeddings", None)
     section = _llama.read(fields, attention={"name": "grouped_query", "bias": False})
     if section["position"]["name"] == "rotary_longrope":
-        fields.refuse("rope_parameters", "longrope changes with the length of the text there; here it cannot")
+        told = fields.config.get("rope_parameters") or fields.config.get("rope_scaling") or {}
+        section["position"]["by_length"] = True
+        if "original_max_position_embeddings" not in told and original:
+            section["position"]["original_context"] = original
     section |= {"embedding": embedding, "block": {"name": "pre", "dropout": dropout}}
     return _llama.windowed(section, window, [True] * section["n_layers"])
 
@@ -29,7 +32,9 @@ def read(fields: Fields) -> dict[str, Any]:
 def write(section: dict[str, Any]) -> dict[str, Any]:
     """The config of a section."""
     window, _ = _llama.window_of(section)
+    original = section["position"].get("original_context")
     return {
+        **({"original_max_position_embeddings": original} if original else {}),
         **_llama.write(section, fraction=True, head_dim=False), "rms_norm_eps": section["norm"]["eps"],
         "sliding_window": window, "resid_pdrop": section["block"]["dropout"],
         "embd_pdrop": section["embedding"]["dropout"],

@@ -99,13 +99,16 @@ class Llama3Rotary(Scaled):
 class LongRotary(Rotary):
     """LongRoPE: each pair is slowed down by a factor of its own, found by search (Ding et al. 2024; Phi-3).
 
-    A model whose context is longer than the original one uses `long_factors`, else `short_factors`;
-    q and k are multiplied by sqrt(1 + ln(context / original) / ln(original)) in the first case.
+    A model whose context is longer than the original one uses `long_factors`, else `short_factors`; q and
+    k are multiplied by sqrt(1 + ln(context / original) / ln(original)) in the first case. With `by_length`
+    each text decides, by whether it is longer than the original context, as Phi-3 in transformers: a
+    cache then holds to the original context alone, or from a first reading that goes beyond it.
 
     Args:
         short_factors: one for each turning pair; null leaves them alone.
         long_factors: one for each turning pair; null divides by context / original.
         original_context: tokens that the model was trained on; null takes the context length.
+        by_length: whether the text's length chooses the factors, in place of the model's context.
         strength: factor on q and k; null takes the formula's.
         base: the slowest pair of numbers turns once in almost base * 2 pi positions.
         fraction: the part of each head that turns; the rest stays as it is.
@@ -114,22 +117,36 @@ class LongRotary(Rotary):
 
     def __init__(
         self, shape: ModelShape, *, short_factors: list[float] | None = None,
-        long_factors: list[float] | None = None, original_context: int | None = None,
+        long_factors: list[float] | None = None, original_context: int | None = None, by_length: bool = False,
         strength: float | None = None, base: float = 10000.0, fraction: float = 1.0, interleaved: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(shape, base=base, fraction=fraction, interleaved=interleaved)
-        original = original_context or shape.context_length
-        longer = shape.context_length / original
-        chosen = long_factors if longer > 1 else short_factors
-        self.factors = chosen or [max(longer, 1.0)] * (self.width // 2)
-        if len(self.factors) != self.width // 2:
-            raise UserError(
-                f"rotary_longrope: {len(self.factors)} factors were given, but {self.width // 2} pairs turn; "
-                "give one for each."
-            )
-        formula = math.sqrt(1 + math.log(longer) / math.log(original)) if longer > 1 else 1.0
+        self.original = original_context or shape.context_length
+        self.by_length = by_length
+        longer = shape.context_length / self.original
+        pairs = self.width // 2
+        self.short, self.long = short_factors or [1.0] * pairs, long_factors or [max(longer, 1.0)] * pairs
+        self.factors = self.long if longer > 1 else self.short
+        for given in (self.short, self.long):
+            if len(given) != pairs:
+                raise UserError(
+                    f"rotary_longrope: {len(given)} factors were given, but {pairs} pairs turn; give one for each."
+                )
+        self.is_relative = not by_length or self.short == self.long
+        formula = math.sqrt(1 + math.log(longer) / math.log(self.original)) if longer > 1 else 1.0
         self.strength = formula if strength is None else strength
 
     def frequencies(self, positions: Tensor) -> Tensor:
         plain = super().frequencies(positions)
-        return plain / torch.tensor(self.factors, dtype=plain.dtype, device=plain.device)
+        if not self.by_length:
+            return plain / torch.tensor(self.factors, dtype=plain.dtype, device=plain.device)
+        first, last = positions[:, :1], positions.max()
+        crosses = (last >= self.original) & ((first > 0) & (first <= self.original)).any()
+        if not torch.compiler.is_compiling() and bool(crosses):
+            raise UserError(
+                f"rotary_longrope: position {int(last)} lies past the original context of {self.original}, and the "
+                "tokens before it are in a cache, turned as for a shorter text. Read the text anew with new caches, "
+                "or take by_length=false."
+            )
+        both = torch.tensor([self.short, self.long], dtype=plain.dtype, device=plain.device)
+        return plain / torch.where(last >= self.original, both[1], both[0])
