@@ -20,6 +20,7 @@ gptkit compare key=one,other [key=value ...] [seed=1,2,3] [-q] [--dry-run] [--js
 gptkit compare resume=DIR
 gptkit compare runs='runs/*'
 
+  gptkit compare experiment=positions                                   a ready one, about five minutes
   gptkit compare position=sinusoidal,learned,rotary trainer.max_steps=500
   gptkit compare model.n_heads=2,4,8 seed=1,2,3,4,5 budget=tokens:1e6
   gptkit compare position=rotary,alibi attention=multi_head,grouped     a grid: four variants
@@ -67,8 +68,9 @@ def run(args: list[str]) -> int:
             return _report(gather_runs(given), quiet=quiet, as_json=as_json, **told)
         return _run(_sweep(str(resume)), jobs, quiet=quiet, as_json=as_json, **told)
     from gptkit.compare.plan import plan
+    from gptkit.compare.ready import expanded
 
-    made = plan(words, config_dir=flags.get("--config-dir"))
+    made = plan(expanded(words), config_dir=flags.get("--config-dir"))
     if "--dry-run" in flags:
         _list(made, as_json=as_json)
         return 0
