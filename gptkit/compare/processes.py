@@ -4,8 +4,8 @@ Importing torch and Lightning takes seconds, and a sweep has many jobs. So where
 the driver of a GPU holds does not survive a fork) one process, `python -m gptkit.compare.processes`,
 imports them once and starts every job as a fork of itself. It has one thread and has computed nothing.
 
-It reads a line of JSON for each job, `{"arguments": [...], "log": path}`, and writes `{"pid": 1}` for each
-that it started and `{"pid": 1, "code": 0}` for each that ended.
+It reads a line of JSON for each job, `{"arguments": [...], "folder": path, "log": path}`, and writes
+`{"pid": 1}` for each that it started and `{"pid": 1, "code": 0}` for each that ended.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Nursery:
         Raises:
             GptkitError: the process that starts them has died.
         """
-        order = json.dumps({"arguments": list(arguments), "log": str(log.resolve())})
+        order = json.dumps({"arguments": list(arguments), "folder": os.getcwd(), "log": str(log.resolve())})
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(f"{order}\n".encode())  # type: ignore[union-attr]
             self._process.stdin.flush()  # type: ignore[union-attr]
@@ -177,6 +177,7 @@ def _job(order: Mapping[str, Any], pipes: Sequence[int]) -> int:
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
+    os.chdir(order["folder"])
     for end in pipes:
         os.close(end)
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
