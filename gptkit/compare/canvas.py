@@ -1,0 +1,245 @@
+"""Two kinds of plots, by matplotlib: lines with bands, and dots with whiskers."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+from gptkit.compare.ink import INK, LINE, PAGE, PALETTE, SOFT, Plot, svg
+from gptkit.compare.series import Band
+from gptkit.compare.tables import clean, scaled
+
+LONGEST = 26  # characters of a name
+_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
+_MARKS = "osD^vPX*"
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 8.5,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of a plot with whiskers; `interval` may be NaN, and `filled` fills the dot of its mean."""
+
+    label: str
+    mean: float
+    interval: tuple[float, float]
+    seeds: Sequence[float] = ()
+    filled: bool = True
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The axes of lines.
+
+    Attributes:
+        across, up: what they measure, with units.
+        log, log_up: whether they are logarithmic.
+        limits: of the vertical axis.
+        ticks: of the horizontal axis.
+    """
+
+    across: str
+    up: str
+    log: bool = False
+    log_up: bool = False
+    limits: tuple[float, float] | None = None
+    ticks: Sequence[float] = ()
+
+
+Stops = Mapping[str, float]
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Have matplotlib draw in the style of reports, and leave its settings as they were."""
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that matplotlib's font lacks; the page has its own
+        yield
+
+
+class Canvas:
+    """Draws with one colour for each variant.
+
+    Args:
+        labels: the variants, in the order that gives them their colours.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.numbers = {label: number for number, label in enumerate(labels)}
+
+    def whiskers(self, title: str, rows: Sequence[Row], across: str, *, zero: bool = False) -> Plot:
+        """A mean with its interval in each row, above the dots of its seeds.
+
+        Args:
+            title: what it shows.
+            rows: from top to bottom.
+            across: of the horizontal axis: what, and its unit.
+            zero: draw a line there.
+        """
+        names = [short(row.label) for row in rows]
+        ax = _axes(left=12 + 5.4 * max(map(len, names)), right=12, height=46 + 19 * len(rows))
+        known = [value for row in rows for value in (*row.seeds, row.mean)] + [0.0] * zero
+        low, high = min(known), max(known)
+        span = (high - low) or abs(high) * 0.01 or 1.0
+        for place, row in enumerate(rows):
+            colour = self.colour(row.label)
+            if math.isfinite(row.interval[0]):
+                ax.plot(row.interval, [place, place], color=colour, lw=1.3, solid_capstyle="butt")
+            ax.plot(row.seeds, [place + 0.3] * len(row.seeds), "o", ms=2.6, mew=0, color=colour, alpha=0.7)
+            ax.plot([row.mean], [place], "o", ms=5.5, mew=1.2, mec=colour, mfc=colour if row.filled else PAGE)
+        if zero:
+            ax.axvline(0, color=SOFT, lw=0.8)
+        ends = [end for row in rows for end in row.interval if math.isfinite(end)]
+        first, last = max(min([low, *ends]), low - span), min(max([high, *ends]), high + span)
+        ax.set_xlim(first - 0.05 * span, last + 0.05 * span)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.set_yticks(range(len(rows)), names)
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        ax.grid(axis="x", color=LINE, lw=0.6)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.xaxis.set_major_formatter(FuncFormatter(_tick))
+        ax.set_xlabel(across)
+        return svg(ax.figure, title)
+
+    def lines(
+        self, title: str, bands: Mapping[str, Band], frame: Frame, stops: Stops = MappingProxyType({})
+    ) -> Plot:
+        """Means as lines with a band, each named at its end.
+
+        Args:
+            title: what it shows.
+            bands: one for each variant.
+            frame: the axes.
+            stops: for variants that went no further, the place that they refused; a cross marks the end.
+        """
+        longest = max(len(short(name)) for name in bands)
+        ax = _axes(left=42, right=20 + 5.2 * longest, height=max(208, 40 + 12 * len(bands)))
+        for name, band in bands.items():
+            self._line(ax, name, band)
+            if name in stops:
+                x, y, colour = band.x[-1], band.mean[-1], self.colour(name)
+                stop = math.sqrt(x * max(stops[name], x))  # half way, on a logarithmic axis
+                ax.plot([x, stop], [y, y], color=colour, lw=0.9, ls=":")
+                ax.plot([stop], [y], "x", color=colour, ms=5.5, mew=1.6)
+        if frame.log:
+            ax.set_xscale("log", base=2)
+            ax.xaxis.set_minor_locator(NullLocator())
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(5))
+        if frame.ticks:
+            ax.xaxis.set_major_locator(FixedLocator(frame.ticks))
+        if frame.log_up:
+            ax.set_yscale("log")
+            ax.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            ax.yaxis.set_major_locator(MaxNLocator(6))
+        if frame.limits:
+            low, high = frame.limits
+            room = 0.06 * (high - low or 1.0)
+            ax.set_ylim(low - room, high + room)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scaled(value)))
+        ax.yaxis.set_major_formatter(FuncFormatter(_tick))
+        ax.grid(axis="y", color=LINE, lw=0.6)
+        ax.set_xlabel(frame.across)
+        ax.set_ylabel(frame.up)
+        self._name_ends(ax, bands)
+        return svg(ax.figure, title)
+
+    def _line(self, ax: Any, name: str, band: Band) -> None:
+        colour = self.colour(name)
+        few = len(band.x) < 10
+        ax.plot(
+            band.x,
+            band.mean,
+            color=colour,
+            ls=self._dash(name),
+            marker=self._mark(name) if few else "",
+            ms=3.4,
+            mew=0,
+        )
+        if any(band.sd):
+            low, high = ([m + sign * s for m, s in zip(band.mean, band.sd, strict=True)] for sign in (-1, 1))
+            ax.fill_between(band.x, low, high, color=colour, alpha=0.16, lw=0)
+
+    def _name_ends(self, ax: Any, held: Mapping[str, Band]) -> None:
+        """Write each variant's name right of its line, none upon another."""
+        ax.figure.canvas.draw()
+        inverse = ax.transAxes.inverted()
+        ends = []
+        for name, band in held.items():
+            x, y = inverse.transform(ax.transData.transform((band.x[-1], band.mean[-1])))
+            ends.append([min(max(float(y), 0.0), 1.0), name, float(x)])
+        ends.sort()
+        height = ax.get_position().height * ax.figure.get_figheight() * 72
+        gap, places = 10.5 / height, [end[0] for end in ends]
+        for i in range(1, len(places)):
+            places[i] = max(places[i], places[i - 1] + gap)
+        over = max(0.0, places[-1] - 1.0)
+        places[-1] -= over
+        for i in range(len(places) - 2, -1, -1):
+            places[i] = min(places[i], places[i + 1] - gap)
+        for (y, name, x), place in zip(ends, places, strict=True):
+            colour = self.colour(name)
+            ax.plot(
+                [x, 1.02, 1.04],
+                [y, place, place],
+                color=colour,
+                lw=0.7,
+                transform=ax.transAxes,
+                clip_on=False,
+            )
+            ax.text(1.055, place, short(name), transform=ax.transAxes, va="center")
+
+    def colour(self, label: str) -> str:
+        return PALETTE[self.numbers[label] % len(PALETTE)][0]
+
+    def _dash(self, label: str) -> Any:
+        return _DASHES[self.numbers[label] // len(PALETTE) % len(_DASHES)]
+
+    def _mark(self, label: str) -> str:
+        return _MARKS[self.numbers[label] % len(_MARKS)]
+
+
+def short(label: str) -> str:
+    """A label that fits beside a plot: both its ends."""
+    text = clean(label)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 1]}…{text[-LONGEST // 2 :]}"
+
+
+def _axes(left: float, right: float, height: float) -> Any:
+    """Axes of fixed width with room for names at their sides; all in points."""
+    wide, below, above = 235.0, 36.0, 8.0
+    figure = Figure(figsize=((left + wide + right) / 72, height / 72))
+    whole = left + wide + right
+    return figure.add_axes((left / whole, below / height, wide / whole, (height - below - above) / height))
+
+
+def _tick(value: float, _: Any = None) -> str:
+    return f"{value:.6g}".replace("-", "−")

@@ -1,0 +1,81 @@
+"""SVG that fits light and dark pages: matplotlib's stand-in colours become CSS variables.
+
+The text and the axes take the colours and the font of the page they lie in. A variant has one colour
+everywhere, after Okabe and Ito (2008), told apart by the colour-blind.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib
+
+from gptkit.compare.tables import clean
+
+# Each variant's colour on white, and on black: blue, vermilion, green, purple, sky, orange, olive, grey.
+PALETTE = (
+    ("#0072b2", "#4da3e0"),
+    ("#d55e00", "#f0793a"),
+    ("#009e73", "#2fc79b"),
+    ("#cc79a7", "#e39ac4"),
+    ("#56b4e9", "#a5dbff"),
+    ("#e69f00", "#f2b632"),
+    ("#8f8500", "#f0e442"),
+    ("#6b7075", "#9aa3ab"),
+)
+INK, SOFT, LINE, PAGE = "#111213", "#717273", "#d1d2d3", "#fdfcfb"
+_LIGHT = {"ink": "#1f2933", "soft": "#5c6873", "line": "#dfe4e8", "page": "#ffffff"}
+_DARK = {"ink": "#e6eaee", "soft": "#9aa6b2", "line": "#333c46", "page": "#14181d"}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One picture.
+
+    Attributes:
+        title: what it shows, and in which unit.
+        svg: the `<svg>` element, transparent, its colours CSS variables.
+    """
+
+    title: str
+    svg: str
+
+    def document(self) -> str:
+        """As a file of its own."""
+        style = f"<style>{css()} svg {{ color: var(--ink) }}</style>"
+        return '<?xml version="1.0" encoding="utf-8"?>\n' + self.svg.replace(">", f">{style}", 1)
+
+
+def css() -> str:
+    """The colours, light and dark, as CSS variables."""
+    both = []
+    for place, page in ((0, _LIGHT), (1, _DARK)):
+        held = [f"--{name}: {value}" for name, value in page.items()]
+        held += [f"--v{number}: {pair[place]}" for number, pair in enumerate(PALETTE)]
+        both.append(":root { " + "; ".join(held) + " }")
+    return f"{both[0]} @media (prefers-color-scheme: dark) {{ {both[1]} }}"
+
+
+def svg(figure: Any, title: str) -> Plot:
+    """The figure as an element: no ids that another plot may have, no metadata, the page's colours and font."""
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": f"{title} {figure.get_size_inches()}"}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    text = re.sub(r'style="[^"]*"', lambda found: _coloured(found[0]), text)
+    return Plot(title, text.replace("<svg", f'<svg role="img" aria-label="{escape(clean(title))}"', 1))
+
+
+def _coloured(style: str) -> str:
+    """A style with CSS variables in place of stand-in colours, and the page's font."""
+    for name, colour in (("ink", INK), ("soft", SOFT), ("line", LINE), ("page", PAGE)):
+        style = style.replace(colour, f"var(--{name})")
+    for number, (colour, _) in enumerate(PALETTE):
+        style = style.replace(colour, f"var(--v{number})")
+    return re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", style)

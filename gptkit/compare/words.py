@@ -1,0 +1,103 @@
+"""What a report says in words: the question, the budget, and how to repeat it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from gptkit.compare import series
+from gptkit.compare.results import Results
+from gptkit.compare.statistics import Comparison
+from gptkit.compare.tables import clean, scaled
+
+_MOST_NAMED = 8
+_AMOUNTS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds", "parameters": "parameters"}
+
+
+def title(results: Results) -> str:
+    """What was compared: `position: rotary, learned`."""
+    named = [clean(label) for label in results.labels[:_MOST_NAMED]]
+    more = len(results.labels) - len(named)
+    rest = f" and {more} more" if more > 0 else ""
+    return f"{clean(' × '.join(results.varied) or 'runs')}: {', '.join(named)}{rest}"
+
+
+def question(results: Results, comparison: Comparison) -> str:
+    """The question in a sentence or two."""
+    keys = " and ".join(clean(key) for key in results.varied) or "the runs"
+    variants, seeds = len(results.labels), len(results.seeds)
+    ended = sum(run.status == "finished" for run in results.runs)
+    told = [f"Which {keys} gives the lowest {comparison.metric.replace('_', ' ')} ({comparison.unit})?"]
+    told.append(
+        f"{_count(variants, 'variant')}, {_count(seeds, 'seed')}: {_count(len(results.runs), 'run')}"
+        f"{', all finished' if ended == len(results.runs) else f', of which {ended:,} finished'}."
+    )
+    told.append(budget(results))
+    if comparison.baseline is not None:
+        told.append(f"The baseline is {clean(comparison.baseline)}.")
+    return " ".join(told)
+
+
+def budget(results: Results) -> str:
+    """What each run was given."""
+    asked = results.sweep.get("budget")
+    if isinstance(asked, Mapping) and asked.get("kind") in _AMOUNTS:
+        return f"Budget of each run: {scaled(series.number(asked.get('value')))} {_AMOUNTS[asked['kind']]}."
+    used = {series.number(run.result.get("tokens")) for run in results.runs if run.status == "finished"}
+    used = {value for value in used if math.isfinite(value)}
+    if not used:
+        return "The budget is not told."
+    if len(used) == 1:
+        return f"Each run was trained on {scaled(used.pop())} tokens."
+    return f"Runs were trained on {scaled(min(used))} to {scaled(max(used))} tokens."
+
+
+def command(results: Results) -> str:
+    """The command line that makes the sweep again, each word quoted for a shell."""
+    return " ".join(["gptkit compare", *(shlex.quote(clean(word)) for word in results.command)])
+
+
+def versions(results: Results) -> list[tuple[str, str]]:
+    """What it was made with, by name."""
+    told: list[tuple[str, str]] = [("folder", str(results.folder))]
+    if results.sweep.get("created"):
+        told.append(("made", str(results.sweep["created"])))
+    held = results.sweep.get("versions")
+    if isinstance(held, Mapping):
+        told += [(str(name), str(version)) for name, version in held.items() if version]
+    git: Any = results.sweep.get("git")
+    if isinstance(git, Mapping) and git.get("commit"):
+        told.append(("git", f"{git['commit']}{' with changes' if git.get('dirty') else ''}"))
+    return [(clean(name), clean(value)) for name, value in told]
+
+
+def pairing(comparison: Comparison) -> str:
+    """How much pairing by seed gains; empty where it cannot be told."""
+    gains = sorted(d.pairing_pays for d in comparison.differences if math.isfinite(d.pairing_pays))
+    if not gains:
+        return ""
+    middle = gains[len(gains) // 2]
+    return (
+        f"Pairing by seed makes the variance of a difference {middle:.3g} × smaller "
+        f"(the median of {_count(len(gains), 'pair')})."
+    )
+
+
+def failures(results: Results) -> list[tuple[str, str]]:
+    """Runs that did not end well: which one, and its last lines."""
+    return [
+        (f"{clean(run.label)}, seed {run.seed}: {clean(run.status)}", run.error)
+        for run in results.runs
+        if run.status != "finished"
+    ]
+
+
+def lines_of(text: str) -> str:
+    """The lines of a log without control characters."""
+    return "\n".join(clean(line.expandtabs(4)) for line in text.splitlines())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
