@@ -6,6 +6,7 @@ It trains the run, or goes on with it, and then measures it. What it prints is t
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     end_with_parent()
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
         return job(Path(arguments[0]), [float(factor) for factor in arguments[1].split(",")])
     except KeyboardInterrupt:
         return 130

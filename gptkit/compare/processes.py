@@ -23,6 +23,8 @@ from typing import Any, Protocol
 
 from gptkit.errors import GptkitError
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Process(Protocol):
     """One that was started."""
@@ -164,10 +166,12 @@ def main() -> int:
             *lines, rest = (rest + said).split(b"\n")
             for line in lines:
                 order = json.loads(line)
+                signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # until the fork can answer them
                 pid = os.fork()
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
                     return _job(order, (woken, wake))
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
                 _tell({"pid": pid})
 
 
@@ -184,7 +188,11 @@ def _job(order: Mapping[str, Any], pipes: Sequence[int]) -> int:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
-    return job.main(order["arguments"])
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+        return job.main(order["arguments"])
+    except KeyboardInterrupt:
+        return 130
 
 
 def _tell_ended() -> None:

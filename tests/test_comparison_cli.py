@@ -1,0 +1,116 @@
+"""`gptkit compare`, from words to a report; and what it says of words that make no sweep."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gptkit.cli import main
+from gptkit.compare.plan import plan
+
+TINY = [
+    "debug=smoke",
+    "tokenizer=byte",
+    "model.d_model=16",
+    "model.n_layers=1",
+    "trainer.sample_tokens=0",
+    "lengths=1,2",
+]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_from_words_to_a_report(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "position=rotary,none", "seed=1,2", "jobs=2", *TINY]) == 0
+    out, err = capfd.readouterr()
+    [folder] = Path("runs").iterdir()
+    assert f"Comparing in {folder}" in err
+    assert "[4/4] none, seed 2: finished" in err
+    ranking = [line.split() for line in out.splitlines()]
+    assert {row[0]: row[-2] for row in ranking if row[:1] in (["rotary"], ["none"]) and len(row) > 5} == {
+        "rotary": "2",
+        "none": "2",
+    }
+    assert str(folder / "report.html") in out.replace("\n", "")
+    for name in ("sweep.json", "results.json", "results.csv", "report.md", "report.html"):
+        assert (folder / name).stat().st_size > 100
+
+    assert main(["compare", f"resume={folder}", "--json", "-q", "baseline=none"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out) == json.loads((folder / "results.json").read_text())
+    assert err == ""
+
+    assert main(["compare", f"runs={folder}/jobs/*", "-q"]) == 0
+    out, _ = capfd.readouterr()
+    assert "rotary" in out
+    assert len(list((folder / "jobs").glob("*-comparison/report.html"))) == 1
+
+
+def test_a_sweep_of_which_nothing_finished(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("short.txt").write_text("To be")
+    words = ["position=rotary,none", "seed=1", "data=text", "data.path=short.txt", *TINY]
+    assert main(["compare", *words, "-q"]) == 3
+    err = capfd.readouterr().err
+    assert err.count("failed, ") == 2
+    assert "No job finished. Their logs: runs/" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["position=rotary"], "Nothing differs between the runs."),
+        (["position=rotary,nine"], "position=nine: model/position=nine: no such option."),
+        (["resume=latest"], "resume=latest is no sweep's folder. Make one with: gptkit compare"),
+        (
+            ["resume=x", "seed=1,2"],
+            "seed=1,2: cannot be changed now. What may be given: metric, baseline, jobs.",
+        ),
+        (["runs=runs/*", "jobs=2"], "jobs=2: cannot be changed now. What may be given: metric, baseline."),
+        (["runs=nothing/*"], "runs=nothing/*: there is no run directory."),
+        (["position=rotary,none", "--fast"], "There is no flag '--fast'."),
+    ],
+)
+def test_mistakes(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_a_sweep_is_found_by_a_part_of_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    from gptkit.cli.compare import _sweep
+
+    one = plan(["position=rotary,none", "seed=1", "name=one", *TINY]).create()
+    two = plan(["position=rotary,none", "seed=1", "name=two", *TINY]).create()
+    assert _sweep("-two-") == two
+    assert _sweep(str(one)) == one
+    assert _sweep("latest") in (one, two)
+    assert main(["compare", "resume=20"]) == 2
+    assert "resume=20 stands for 2 sweeps. There are: runs/" in capsys.readouterr().err
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys; from gptkit.cli import main; main(['compare', '--help'])\n"
+        "assert not {'torch', 'scipy', 'matplotlib', 'hydra', 'rich'} & set(sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert max(map(len, told.splitlines())) <= 110
+    for word in ("budget=", "match=", "zip=", "resume=", "--dry-run"):
+        assert word in told
+
+
+def test_completion() -> None:
+    from gptkit.cli.candidates import candidates
+
+    assert candidates("gptkit compare position=rotary,lea") == ["position=rotary,learned"]
+    assert candidates("gptkit compare budget=f") == ["budget=flops:"]
+    assert candidates("gptkit compare position=a,b zip=") == ["zip=position"]
+    assert "match=" in candidates("gptkit compare mat")
