@@ -12,7 +12,15 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    ScalarFormatter,
+)
 
 from gptkit.compare.ink import INK, LINE, PAGE, PALETTE, SOFT, Plot, svg
 from gptkit.compare.series import Band
@@ -21,10 +29,11 @@ from gptkit.compare.tables import clean, scaled
 LONGEST = 26  # characters of a name
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _MARKS = "osD^vPX*"
-_STYLE = {
+_STEPS = (1, 2, 5, 10)
+_STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
-    "font.size": 8.5,
+    "font.size": 9,
     "axes.linewidth": 0.6,
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
@@ -103,7 +112,7 @@ class Canvas:
             zero: draw a line there.
         """
         names = [short(row.label) for row in rows]
-        ax = _axes(left=12 + 5.4 * max(map(len, names)), right=12, height=46 + 19 * len(rows))
+        ax = _axes(left=12 + 5.8 * max(map(len, names)), right=12, height=46 + 19 * len(rows))
         known = [value for row in rows for value in (*row.seeds, row.mean)] + [0.0] * zero
         low, high = min(known), max(known)
         span = (high - low) or abs(high) * 0.01 or 1.0
@@ -123,8 +132,8 @@ class Canvas:
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
         ax.grid(axis="x", color=LINE, lw=0.6)
-        ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.xaxis.set_major_formatter(FuncFormatter(_tick))
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
+        ax.xaxis.set_major_formatter(_plain())
         ax.set_xlabel(across)
         return svg(ax.figure, title)
 
@@ -140,7 +149,7 @@ class Canvas:
             stops: for variants that went no further, the place that they refused; a cross marks the end.
         """
         longest = max(len(short(name)) for name in bands)
-        ax = _axes(left=42, right=20 + 5.2 * longest, height=max(208, 40 + 12 * len(bands)))
+        ax = _axes(left=50, right=20 + 5.6 * longest, height=max(204, 46 + 12 * len(bands)))
         for name, band in bands.items():
             self._line(ax, name, band)
             if name in stops:
@@ -152,23 +161,26 @@ class Canvas:
             ax.set_xscale("log", base=2)
             ax.xaxis.set_minor_locator(NullLocator())
         else:
-            ax.xaxis.set_major_locator(MaxNLocator(5))
+            ax.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
         if frame.ticks:
             ax.xaxis.set_major_locator(FixedLocator(frame.ticks))
         if frame.log_up:
             ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             ax.yaxis.set_minor_formatter(NullFormatter())
         else:
-            ax.yaxis.set_major_locator(MaxNLocator(6))
+            ax.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
+            ax.yaxis.set_major_formatter(_plain())
         if frame.limits:
             low, high = frame.limits
             room = 0.06 * (high - low or 1.0)
             ax.set_ylim(low - room, high + room)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scaled(value)))
-        ax.yaxis.set_major_formatter(FuncFormatter(_tick))
         ax.grid(axis="y", color=LINE, lw=0.6)
         ax.set_xlabel(frame.across)
         ax.set_ylabel(frame.up)
+        ax.yaxis.set_label_coords(-0.2, 0.5)
         self._name_ends(ax, bands)
         return svg(ax.figure, title)
 
@@ -190,7 +202,7 @@ class Canvas:
 
     def _name_ends(self, ax: Any, held: Mapping[str, Band]) -> None:
         """Write each variant's name right of its line, none upon another."""
-        ax.figure.canvas.draw()
+        ax.autoscale_view()  # only then do data have a place
         inverse = ax.transAxes.inverted()
         ends = []
         for name, band in held.items():
@@ -198,7 +210,7 @@ class Canvas:
             ends.append([min(max(float(y), 0.0), 1.0), name, float(x)])
         ends.sort()
         height = ax.get_position().height * ax.figure.get_figheight() * 72
-        gap, places = 10.5 / height, [end[0] for end in ends]
+        gap, places = 11.0 / height, [end[0] for end in ends]
         for i in range(1, len(places)):
             places[i] = max(places[i], places[i - 1] + gap)
         over = max(0.0, places[-1] - 1.0)
@@ -235,11 +247,14 @@ def short(label: str) -> str:
 
 def _axes(left: float, right: float, height: float) -> Any:
     """Axes of fixed width with room for names at their sides; all in points."""
-    wide, below, above = 235.0, 36.0, 8.0
+    wide, below, above = 200.0, 38.0, 8.0
     figure = Figure(figsize=((left + wide + right) / 72, height / 72))
     whole = left + wide + right
     return figure.add_axes((left / whole, below / height, wide / whole, (height - below - above) / height))
 
 
-def _tick(value: float, _: Any = None) -> str:
-    return f"{value:.6g}".replace("-", "−")
+def _plain() -> ScalarFormatter:
+    """Ticks as whole numbers, all with as many places, none measured from another."""
+    made = ScalarFormatter(useOffset=False)
+    made.set_scientific(False)
+    return made

@@ -32,19 +32,22 @@ nav, .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 14px 0 0; 
 .verdict p:first-child { font-weight: 600 }
 .note { border: 1px solid var(--line); border-left: 4px solid var(--v5); border-radius: 4px; padding: 6px 14px;
   margin: 8px 0; max-width: 84ch; overflow-wrap: anywhere }
-.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 370px), 1fr)); gap: 18px 24px }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 370px), 1fr)); gap: 18px 24px }
 .both { display: grid; grid-template-columns: minmax(0, 1fr); gap: 8px 32px; align-items: start }
 @media (min-width: 980px) { .both { grid-template-columns: minmax(0, 5fr) minmax(0, 7fr) } }
 figure { margin: 12px 0 0; min-width: 0; max-width: 560px } figcaption { font-size: 14px; margin-bottom: 4px }
 svg { display: block; width: 100%; height: auto; color: var(--ink) }
 .wide { overflow-x: auto; margin: 12px 0 }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; min-width: min(100%, 420px) }
+table { border-collapse: separate; border-spacing: 0; font-size: 14px; font-variant-numeric: tabular-nums;
+  min-width: min(100%, 420px) }
 th, td { padding: 5px 14px 5px 0; text-align: right; vertical-align: top; border-bottom: 1px solid var(--line);
   white-space: nowrap }
 th { color: var(--soft); font-weight: 500; white-space: normal; vertical-align: bottom; min-width: 74px }
 th:first-child, td:first-child, .word { text-align: left }
 td:first-child { position: sticky; left: 0; background: var(--page); max-width: 46vw; overflow-wrap: anywhere;
-  white-space: normal }
+  min-width: var(--name); white-space: normal }
+td.named { padding-left: 18px; min-width: calc(var(--name) + 32px) }
+td.named .chip { position: absolute; left: 0; top: 10px }
 .off { font-weight: 650 } .off small { color: var(--v1); font-weight: 500 }
 .held, .broken { padding-left: 26px; position: relative } .held::before { content: "✓"; color: var(--v2) }
 .broken::before { content: "✗"; color: var(--v1) }
@@ -94,7 +97,7 @@ def report(
 <style>{css()}{_STYLE}</style>
 </head>
 <body>
-<main>
+<main style="--name: {page.widest}ch">
 <header>
 <h1>{_text(title)}</h1>
 <p class="soft">{_text(words.question(results, comparison))}</p>
@@ -114,6 +117,7 @@ class _Page:
     def __init__(self, results: Results, comparison: Comparison, plots: Mapping[str, Plot]) -> None:
         self.results, self.comparison, self.plots = results, comparison, plots
         self.numbers = {label: number % len(PALETTE) for number, label in enumerate(results.labels)}
+        self.widest = min(14, max((len(clean(label)) for label in results.labels), default=0))
         self.labels = series.order(results, (one.label for one in comparison.ranking))
 
     def sections(self, proofs: Sequence[Proof]) -> Iterator[tuple[str, str, str]]:
@@ -121,7 +125,9 @@ class _Page:
         ranked = self.table(tables.ranking(self.comparison)) if self.comparison.ranking else ""
         none = "No run has ended well, so there is nothing to rank."
         yield "ranking", "Ranking", self.both("ranking", ranked, none)
-        note = "Mean over seeds; the band is one standard deviation. The first tenth may lie above the frame."
+        note = (
+            "Mean over seeds; the band is one standard deviation. The first quarter may lie above the frame."
+        )
         none = "There is no curve: fewer than two validations in each run."
         yield "curves", "Learning curves", self.panels("curve-", note, none)
         note = "Mean over seeds after training: how much a longer past within the context helps."
@@ -131,7 +137,7 @@ class _Page:
             self.panels("position", note, "Loss by position was not measured."),
         )
         yield "length", "Longer and shorter texts than trained on", self.lengths()
-        note = f"Mean attention weight over heads and seeds. Of many layers {MOST_LAYERS} are shown."
+        note = f"Mean attention weight over heads and seeds; at most {MOST_LAYERS} layers are shown."
         none = "Attention by distance was not measured."
         yield "attention", "Attention by distance", self.panels("attention-", note, none)
         cost = tables.cost(self.results, self.labels)
@@ -213,7 +219,9 @@ class _Page:
         found = []
         for name, cell in zip(table.header, row, strict=True):
             chip = self.chip(cell.text) if name == "variant" else ""
-            kinds = " ".join([*["word"] * (name in table.words), *["off"] * cell.marked])
+            kinds = " ".join(
+                [*["named"] * bool(chip), *["word"] * (name in table.words), *["off"] * cell.marked]
+            )
             note = f"<small>{_text(cell.note)}</small>" if cell.note else ""
             found.append(f"<td{f' class={kinds!r}' if kinds else ''}>{chip}{_text(cell.text)}{note}</td>")
         return "".join(found)

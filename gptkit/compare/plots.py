@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gptkit.compare import series
+from gptkit.compare import series, words
 from gptkit.compare.canvas import Canvas, Frame, Row, drawing, short
 from gptkit.compare.ink import Plot
 from gptkit.compare.results import Results
@@ -48,10 +48,11 @@ class _Draw:
         found = self.comparison.ranking[:MOST_RANKED]
         rows = [Row(one.label, one.mean, one.interval, list(one.scores.values())) for one in found]
         if rows:
-            across = f"{self.comparison.metric.replace('_', ' ')}, {self.comparison.unit}"
             yield (
                 "ranking",
-                self.canvas.whiskers("Each seed, and the mean with its 95 % interval", rows, across),
+                self.canvas.whiskers(
+                    "Each seed, and the mean with its 95 % interval", rows, words.metric(self.comparison)
+                ),
             )
 
     def differences(self) -> Iterator[tuple[str, Plot]]:
@@ -70,20 +71,20 @@ class _Draw:
             yield "differences", self.canvas.whiskers(title, rows[:MOST_RANKED], across, zero=True)
 
     def curves(self) -> Iterator[tuple[str, Plot]]:
-        """The validation loss as training goes on; its first tenth may lie above the frame."""
+        """The validation loss as training goes on; its first quarter may lie above the frame."""
         in_bytes = self.comparison.metric == "val_bits_per_byte"
         key, unit = ("val_bits_per_byte", "bits per byte") if in_bytes else ("val_loss", "nats per token")
-        for across, words in (("tokens", "tokens"), ("flops", "FLOPs"), ("seconds", "time, seconds")):
+        for across, label in (("tokens", "tokens"), ("flops", "FLOPs"), ("seconds", "time, seconds")):
             bands = _some({label: series.curve(runs, key, across) for label, runs in self.runs.items()})
             if bands:
                 later = [
                     mean
                     for band in bands.values()
                     for x, mean in zip(band.x, band.mean, strict=True)
-                    if x >= band.x[0] + 0.1 * (band.x[-1] - band.x[0])
+                    if x >= band.x[0] + 0.25 * (band.x[-1] - band.x[0])
                 ]
-                frame = Frame(words, f"validation loss, {unit}", limits=(min(later), max(later)))
-                yield f"curve-{across}", self.canvas.lines(f"By {words.split(',')[0]}", bands, frame)
+                frame = Frame(label, f"validation loss, {unit}", limits=(min(later), max(later)))
+                yield f"curve-{across}", self.canvas.lines(f"By {label.split(',')[0]}", bands, frame)
 
     def lengths(self) -> Iterator[tuple[str, Plot]]:
         """Two panels with one scale, and the early part."""

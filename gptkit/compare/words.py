@@ -13,6 +13,12 @@ from gptkit.compare.statistics import Comparison
 from gptkit.compare.tables import clean, scaled
 
 _MOST_NAMED = 8
+_METRICS = {
+    "val_loss": "validation loss",
+    "val_bits_per_byte": "validation loss",
+    "train_loss": "training loss",
+    "best_val_loss": "best validation loss",
+}
 _AMOUNTS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds", "parameters": "parameters"}
 
 
@@ -29,7 +35,7 @@ def question(results: Results, comparison: Comparison) -> str:
     keys = " and ".join(clean(key) for key in results.varied) or "the runs"
     variants, seeds = len(results.labels), len(results.seeds)
     ended = sum(run.status == "finished" for run in results.runs)
-    told = [f"Which {keys} gives the lowest {comparison.metric.replace('_', ' ')} ({comparison.unit})?"]
+    told = [f"Which {keys} gives the lowest {metric(comparison).replace(', ', ' (')})?"]
     told.append(
         f"{_count(variants, 'variant')}, {_count(seeds, 'seed')}: {_count(len(results.runs), 'run')}"
         f"{', all finished' if ended == len(results.runs) else f', of which {ended:,} finished'}."
@@ -38,6 +44,11 @@ def question(results: Results, comparison: Comparison) -> str:
     if comparison.baseline is not None:
         told.append(f"The baseline is {clean(comparison.baseline)}.")
     return " ".join(told)
+
+
+def metric(comparison: Comparison) -> str:
+    """What variants are compared by, with its unit: `validation loss, nats`."""
+    return f"{_METRICS.get(comparison.metric, clean(comparison.metric))}, {clean(comparison.unit)}"
 
 
 def budget(results: Results) -> str:
