@@ -141,7 +141,9 @@ class _Table(Board):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         for job in self._chosen():
-            table.add_row(*_cells(job), Text(job.state, _STYLES[job.state]), style="" if job.row else "dim")
+            measuring = job.state == "running" and job.row.get("step", 0) >= job.total
+            state = Text("measuring" if measuring else job.state, _STYLES[job.state])
+            table.add_row(*_cells(job), state, style="" if job.row else "dim")
         counts = [f"{n} {state}" for state in _STYLES if (n := sum(j.state == state for j in self.jobs))]
         table.caption = (
             f"{', '.join(counts)}; {duration(time.monotonic() - self._began)} so far{self._left()}"

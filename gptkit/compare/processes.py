@@ -11,6 +11,7 @@ It reads a line of JSON for each job, `{"arguments": [...], "folder": path, "log
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
@@ -148,6 +149,8 @@ def main() -> int:
 
     end_with_parent()
     _import_all()
+    gc.collect()
+    gc.freeze()  # or each fork would look through, and so copy, all that was imported
     orders, rest = sys.stdin.fileno(), b""
     woken, wake = os.pipe()
     for end in (woken, wake):

@@ -41,13 +41,14 @@ def show(
     if quiet:
         return
     console.print(Padding(_ranking(comparison), (1, 0, 1, 0), expand=False))
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(style="dim", no_wrap=True)
     for proof in proofs:
-        console.print(
-            Text(f"  {'held' if proof.held else 'broken'}  {proof.text}", "dim" if proof.held else "red")
-        )
+        lines.add_row("held" if proof.held else "broken", Text(proof.text, "dim" if proof.held else "red"))
     for caution in cautions:
-        console.print(Text(f"  caution  {caution.text}", "yellow"))
-    console.print(Text.assemble(("  report  ", "dim"), (str(place), "bold")), soft_wrap=True)
+        lines.add_row("caution", Text(caution.text, "yellow"))
+    console.print(Padding(lines, (0, 0, 0, 2)))
+    console.print(Text.assemble(("  report   ", "dim"), (str(place), "bold")), soft_wrap=True)
 
 
 def _ranking(comparison: Comparison) -> Table:
