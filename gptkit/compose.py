@@ -1,4 +1,4 @@
-"""From words on a command line to a whole config; the only module that knows Hydra.
+"""From words on a command line to a whole config; only this and `composing.sweeps` know Hydra.
 
     cfg = compose(["model=gpt2", "position=rotary", "model.n_heads=8"])
 
