@@ -35,7 +35,7 @@ nav, .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 14px 0 0; 
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 370px), 1fr)); gap: 18px 24px }
 .both { display: grid; grid-template-columns: minmax(0, 1fr); gap: 8px 32px; align-items: start }
 @media (min-width: 980px) { .both { grid-template-columns: minmax(0, 5fr) minmax(0, 7fr) } }
-figure { margin: 12px 0 0; min-width: 0; max-width: 560px } figcaption { font-size: 14px; margin-bottom: 4px }
+figure { margin: 12px 0 0; min-width: 0; max-width: 500px } figcaption { font-size: 14px; margin-bottom: 4px }
 svg { display: block; width: 100%; height: auto; color: var(--ink) }
 .wide { overflow-x: auto; margin: 12px 0 }
 table { border-collapse: separate; border-spacing: 0; font-size: 14px; font-variant-numeric: tabular-nums;
@@ -124,6 +124,9 @@ class _Page:
         """Each as a name, a heading and HTML."""
         ranked = self.table(tables.ranking(self.comparison)) if self.comparison.ranking else ""
         none = "No run has ended well, so there is nothing to rank."
+        ranked += _line(
+            "An interval that is far wider than the spread of the seeds runs off the plot's frame."
+        )
         yield "ranking", "Ranking", self.both("ranking", ranked, none)
         note = (
             "Mean over seeds; the band is one standard deviation. The first quarter may lie above the frame."
@@ -213,7 +216,8 @@ class _Page:
         )
         rows = "".join(f"<tr>{self.cells(row, table)}</tr>" for row in table.rows)
         notes = "".join(_line(note) for note in table.notes)
-        return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>{notes}'
+        inner = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+        return f'<div class="wide" tabindex="0"><table>{inner}</table></div>{notes}'
 
     def cells(self, row: Sequence[Cell], table: Table) -> str:
         found = []

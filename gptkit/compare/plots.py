@@ -100,7 +100,11 @@ class _Draw:
             for key in titles
         }
         both = [
-            m for key in ("non_overlapping", "sliding") for band in found[key].values() for m in band.mean
+            end
+            for key in ("non_overlapping", "sliding")
+            for band in found[key].values()
+            for mean, sd in zip(band.mean, band.sd, strict=True)
+            for end in (mean - sd, mean + sd)
         ]
         for key, bands in found.items():
             if bands:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gptkit.compare import series
 from gptkit.compare.results import Results
@@ -45,7 +45,7 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
-    words: Sequence[str] = field(default=())
+    words: Sequence[str] = ()
 
 
 def clean(text: object) -> str:
