@@ -20,6 +20,8 @@ GROUPS = {group: Tree().options(group) for group in Tree().groups()}
 NEEDS = {
     "data=text": ["data.path=x.txt"],
     "model/mask=explicit": ["model.mask.explicit.matrix=[[1]]"],
+    "model/mask=any": ["model.mask.any.of={sliding_window: {}}"],
+    "model/mask=not": ["model.mask.not.of={sliding_window: {}}"],
     "tokenizer=hugging_face": ["tokenizer.path=x"],
     "tokenizer=sentencepiece": ["tokenizer.path=x"],
 }
