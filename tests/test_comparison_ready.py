@@ -29,10 +29,10 @@ def test_ones_own_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     place = tmp_path / "conf" / "comparison"
     place.mkdir(parents=True)
-    (place / "mine.yaml").write_text("words: [norm=layer,none, seed=1,2]")
+    (place / "_mine.yaml").write_text("words: [norm=layer,none, seed=1,2]")
     with pytest.raises(UserError, match="must hold words"):
         expanded(["experiment=mine"])  # YAML takes the commas
-    (place / "mine.yaml").write_text("words: ['norm=layer,none', 'seed=1,2']")
+    (place / "_mine.yaml").write_text("words: ['norm=layer,none', 'seed=1,2']")
     assert expanded(["experiment=mine"])[:2] == ["norm=layer,none", "seed=1,2"]
 
 
@@ -42,5 +42,5 @@ def test_every_ready_sweep_can_be_planned(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     monkeypatch.chdir(tmp_path)
     for path in (conf_dir() / "comparison").glob("*.yaml"):
-        made = plan(expanded([f"experiment={path.stem}"]))
+        made = plan(expanded([f"experiment={path.stem[1:]}"]))
         assert len(made.points) >= 10

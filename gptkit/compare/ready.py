@@ -1,4 +1,4 @@
-"""Sweeps that are ready: `experiment=NAME` brings the words of `conf/comparison/NAME.yaml` with it."""
+"""Sweeps that are ready: `experiment=NAME` brings the words of `conf/comparison/_NAME.yaml` with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def expanded(words: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in [word.partition("=")[2] for word in words if word.partition("=")[0] == "experiment"]:
         for folder in (Path("conf"), conf_dir()):
-            path = folder / "comparison" / f"{name}.yaml"
+            path = folder / "comparison" / f"_{name}.yaml"
             if path.is_file():
                 found += _words(path)
                 break

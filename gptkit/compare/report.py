@@ -43,7 +43,7 @@ def write(
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
         raise UserError(
-            "The report's plots need matplotlib, which is not installed. Run: pip install 'gptkit[compare]'"
+            "The report's plots need matplotlib, which is not installed. Run: pip install scipy matplotlib"
         ) from None
     from gptkit.compare import markdown, pages
 
