@@ -63,11 +63,27 @@ def test_the_page_needs_no_network_and_runs_nothing_of_a_part(made: Gallery) -> 
 def test_the_committed_list_names_every_part(made: Gallery) -> None:
     """Freshened by `make gallery`."""
     told = (ROOT / "docs" / "gallery.md").read_text("utf-8")
-    shipped = {c.name for c in registry.components(None) if c.origin.kind in {"core", "folder"}}
-    missing = sorted(name for name in shipped if f"| `{name}` |" not in told)
-    assert not missing, f"docs/gallery.md lacks {missing}: run make gallery."
-    named = set(re.findall(r"^\| `([^`]+)` \|", markdown(made), re.MULTILINE))
-    assert named >= shipped
+    found = {
+        (slot, name)
+        for slot, rows in re.findall(r"^## `([^`]+)`\n(.*?)(?=^## |\Z)", told, re.MULTILINE | re.DOTALL)
+        for name in re.findall(r"^\| `([^`]+)` \|", rows, re.MULTILINE)
+    }
+    shipped = {(c.slot, c.name) for c in registry.components(None) if c.origin.kind in {"core", "folder"}}
+    assert found == shipped, "docs/gallery.md is not fresh: run make gallery."
+    assert "## `model.position`" in markdown(made)
+
+
+def test_a_part_that_cannot_be_drawn_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gptkit.model.masks import Causal
+
+    def fails(self: object, *given: object) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Causal, "allows", fails)
+    entries = {entry.name: entry for entry in gallery().entries["model.mask"]}
+    assert not entries["causal"].picture
+    assert entries["causal"].command == "model/mask=causal"
+    assert entries["explicit"].command == "model/mask=[causal,explicit] model.mask.explicit.matrix=…"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from gptkit.model.gpt import GPT
 
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
-_SCORED = 8_192  # tokens of the evaluation text that longer texts are scored on
-_PLACED = 32_768  # tokens that loss by position is a mean of, evenly spaced windows of the text
+_SCORED = 4_096  # tokens of the evaluation text that longer texts are scored on
+_PLACED = 16_384  # tokens that loss by position is a mean of, evenly spaced windows of the text
 _AT_ONCE = 1 << 22  # logits held at a time
 _WINDOWS, _DECODED, _REPEATS = 8, 48, 3
 

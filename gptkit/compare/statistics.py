@@ -310,7 +310,8 @@ def verdict_of(
     rest = [d for d in differences if d not in held]
     shown = sum(d.told_apart for d in rest)
     if rest:
-        sentences.append(f"Of the other {len(rest)} pairs {shown} can be told apart; the table has each.")
+        pairs = f"Of the {len(rest)} other pairs" if len(rest) > 1 else "Of the one other pair"
+        sentences.append(f"{pairs} {shown} can be told apart; the table has each.")
     return sentences
 
 

@@ -110,7 +110,7 @@ def presets_by_part() -> dict[tuple[str, str], tuple[str, ...]]:
 
 
 def _entry(component: Component, presets: tuple[str, ...], pictures: bool) -> Entry:
-    declared, slot = component.declaration, registry.SLOTS[component.slot]
+    declared = component.declaration
     body = re.split(r"^(?:Args|Raises|Attributes):$", declared.doc.strip(), maxsplit=1, flags=re.MULTILINE)[0]
     paragraphs = [block.strip("\n") for block in re.split(r"\n\s*\n", body) if block.strip()]
     options = tuple(
@@ -125,10 +125,27 @@ def _entry(component: Component, presets: tuple[str, ...], pictures: bool) -> En
     origin = "core" if component.origin.kind == "core" else component.origin.package
     return Entry(
         slot=component.slot, name=component.name, summary=" ".join(paragraphs[0].split()) if paragraphs else "",
-        text=tuple(" ".join(p.split()) for p in paragraphs[1:]), origin=origin, options=options,
-        command=f"{slot.group}={f'[causal,{component.name}]' if slot.name == 'model.mask' else component.name}",
+        text=tuple(map(_set, paragraphs[1:])), origin=origin, options=options,
+        command=_command(component),
         presets=presets, picture=_picture(component) if pictures else "",
     )  # fmt: skip
+
+
+def _set(paragraph: str) -> str:
+    """A paragraph as one line; one that is indented, such as a formula, as it stands."""
+    lines = paragraph.splitlines()
+    if all(line.startswith("    ") for line in lines):
+        return "\n".join(line[4:] for line in lines)
+    return " ".join(paragraph.split())
+
+
+def _command(component: Component) -> str:
+    """The words that choose a part, with a place for each option that must be given."""
+    slot, name = registry.SLOTS[component.slot], component.name
+    chosen = f"[causal,{name}]" if slot.name == "model.mask" and name != "causal" else name
+    key = f"{slot.name}.{name}" if slot.many else slot.name
+    needed = [f"{key}.{option.name}=…" for option in component.declaration.options if option.required]
+    return " ".join([f"{slot.group}={chosen}", *needed])
 
 
 def _plain(value: Any) -> str:
@@ -143,7 +160,7 @@ def _picture(component: Component) -> str:
         return ""
     try:
         figures = list(draw(component))
-    except GptkitError:
+    except Exception:  # a stranger's part that cannot be drawn still has its place
         return ""
     if not figures:
         return ""
@@ -196,7 +213,7 @@ def _model(parts: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
 
 
 def _schedule(component: Component) -> Iterator[Figure]:
-    made = component.load()()
+    made = component.load()(**_node(component))
     factors = [float(made.factor(step, _STEPS)) for step in range(_STEPS)]
     width, height, left = 400.0, 120.0, 34.0
     points = " ".join(

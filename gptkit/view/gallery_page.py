@@ -32,7 +32,8 @@ input { width: 100%; max-width: 420px; padding: 8px 10px; font: inherit; color: 
 @media (min-width: 820px) { .both.seen { grid-template-columns: minmax(0, 1fr) 400px } }
 .first { font-weight: 600 }
 .both img { width: 100%; max-width: 460px; height: auto }
-code { font: 13.5px ui-monospace, "SF Mono", Menlo, Consolas, monospace }
+pre { overflow-x: auto; margin: 8px 0 }
+code, pre { font: 13.5px ui-monospace, "SF Mono", Menlo, Consolas, monospace }
 table { border-collapse: collapse; font-size: 14px; width: 100% } td { padding: 3px 12px 3px 0; vertical-align: top;
   border-top: 1px solid var(--line) } td:first-child { white-space: nowrap }
 .wide { overflow-x: auto } .command { margin: 10px 0 } .presets { font-size: 14px }
@@ -93,7 +94,9 @@ def _section(slot: str, entries: list[Entry]) -> str:
 
 def _part(entry: Entry) -> str:
     first, *rest = (re.sub("`([^`]+)`", r"<code>\1</code>", escape(p)) for p in (entry.summary, *entry.text))
-    text = f'<p class="first">{first}</p>' + "".join(f"<p>{paragraph}</p>" for paragraph in rest)
+    text = f'<p class="first">{first}</p>' + "".join(
+        f"<pre>{paragraph}</pre>" if "\n" in paragraph else f"<p>{paragraph}</p>" for paragraph in rest
+    )
     rows = "".join(
         f"<tr><td><code>{escape(row.name)}</code></td><td><code>{escape(row.default)}</code></td>"
         f"<td>{escape(row.help)}<br><span class=soft>{escape(row.type)}</span></td></tr>"
