@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def test_a_sound_sweep_raises_nothing() -> None:
 CASES: list[tuple[str, Results]] = [
     ("one_seed", replace(sound(), runs=[r for r in sound().runs if r.seed == 1])),
     ("few_seeds", replace(sound(), runs=[r for r in sound().runs if r.seed < 3])),
-    ("missing_runs", replace(sound(), runs=[replace(sound().runs[0], status="failed"), *sound().runs[1:], replace(sound().runs[0], point=Point(9, {"position": "a"}, 4, ()))])),
+    ("missing_runs", replace(sound(), runs=[*sound().runs, *(replace(sound().runs[i], point=Point(9 + i, {"position": k}, 4, ()), status="failed") for i, k in ((0, "a"), (3, "b")))])),
     ("unequal_parameters", changed("b", result={"parameters": 1020})),
     ("unequal_tokens", changed("b", result={"tokens": 6000})),
     ("unequal_flops", changed("a", result={"flops": 2e9})),
@@ -99,6 +100,78 @@ def test_a_loss_per_token_of_different_tokenizers_is_warned_of() -> None:
     results = changed("b", config={"tokenizer": {"name": "byte"}})
     assert results.metric == "val_bits_per_byte"
     assert kinds(results, "val_loss") == ["loss_per_token"]
+
+
+def test_seeds_that_one_variant_lacks_are_told() -> None:
+    first = sound().runs[0]
+    extra = replace(first, point=replace(first.point, number=9, seed=4))
+    assert kinds(replace(sound(), runs=[*sound().runs, extra])) == ["uneven_seeds"]
+
+
+def test_runs_of_other_versions_or_machines_are_told(tmp_path: Path) -> None:
+    def made(torch: str) -> list[str]:
+        runs = []
+        for run in sound().runs:
+            place = tmp_path / torch / str(run.point.number)
+            place.mkdir(parents=True)
+            version = torch if run.label == "b" else "2.10"
+            told = {"gptkit": "1", "packages": {"torch": version}, "hardware": {"processor": "p", "gpus": []}}
+            (place / "env.json").write_text(json.dumps(told))
+            runs.append(replace(run, path=place))
+        return kinds(replace(sound(), runs=runs))
+
+    assert made("2.10") == []
+    assert made("2.11") == ["machines"]
+
+
+def test_only_the_last_quarter_counts_for_convergence() -> None:
+    early = [{"step": s, "val_loss": v} for s, v in ((25, 9.0), (50, 5.0), (75, 2.0), (100, 2.0))]
+    assert kinds(changed("all", rows=early)) == []
+
+
+def test_convergence_is_in_the_unit_of_the_claim() -> None:
+    rows = [{"step": s, "val_loss": 9 - s / 20, "val_bits_per_byte": 1.2} for s in (25, 50, 75, 100)]
+    results = changed("all", rows=rows)
+    assert "not_converged" in kinds(results)
+    assert "not_converged" not in kinds(results, "val_bits_per_byte")
+
+
+def test_weights_are_compared_past_a_variant_that_lacks_them() -> None:
+    plain = sound()
+    third = [
+        replace(
+            run,
+            point=replace(run.point, variant={"position": "c"}),
+            measures={
+                "proof": {
+                    **run.measures["proof"],
+                    "weights": {**PROOF["weights"], "position.weight": "8x4 zz"},
+                }
+            },
+        )
+        for run in plain.runs[3:]
+    ]
+    lacking = [
+        replace(run, measures={"proof": {**run.measures["proof"], "weights": {"up.weight": "4x4 aa"}}})
+        for run in plain.runs[3:]
+    ]
+    found = {p.kind: p for p in proofs(replace(plain, runs=[*plain.runs[:3], *lacking, *third]))}
+    assert not found["weights"].held
+    assert "position.weight" in found["weights"].text
+
+
+def test_nothing_is_proved_of_one_variant_or_of_no_shared_seed() -> None:
+    plain = sound()
+    alone = {p.kind: p.held for p in proofs(replace(plain, runs=plain.runs[:3]))}
+    assert not any(alone[kind] for kind in ("batches", "weights", "evaluation", "tokenizer"))
+    apart = [run for run in plain.runs if (run.label == "a") == (run.seed < 3)]
+    held = {p.kind: p.held for p in proofs(replace(plain, runs=apart))}
+    assert not held["batches"]
+    assert held["evaluation"]
+
+
+def test_a_proof_that_is_not_there_is_borne() -> None:
+    assert kinds(changed("b", measures={"proof": None})) == []
 
 
 def test_parameters_a_little_apart_are_no_matter() -> None:

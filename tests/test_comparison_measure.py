@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -125,3 +126,54 @@ def test_measuring_changes_nothing_and_is_kept(runs: dict[str, Run]) -> None:
     for part in ("proof", "loss_by_position", "lengths", "attention_by_distance"):
         assert held[part] == again[part]
     assert all(math.isfinite(v) for v in held["loss_by_position"]["loss"])
+
+
+def test_proofs_notice_one_altered_token(runs: dict[str, Run], found: dict[str, Any]) -> None:
+    config, told = runs["learned"].config(), found["learned"]["proof"]
+    data = m.prepare(config, runs["learned"].path / "tokenizer")
+    for split, key in (("train", "batches"), ("val", "evaluation")):
+        tokens = np.array(getattr(data, split))
+        tokens[5] = (tokens[5] + 1) % 7
+        altered = m.proof(config, dataclasses.replace(data, **{split: tokens}))
+        assert [k for k in ("batches", "evaluation", "tokenizer") if altered[k] != told[k]] == [key]
+
+
+@pytest.mark.parametrize("size", [16, 32, 64])
+def test_texts_longer_than_what_is_scored_are_still_read(
+    runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(m, "_SCORED", 24)
+    rows = m.longer(reading_of(runs["rotary"]), [16, size], [1, size / 16])
+    assert all("refused" not in row and math.isfinite(row["sliding"]) for row in rows)
+
+
+@torch.no_grad()
+def test_the_early_places_are_a_quarter_of_the_context(runs: dict[str, Run], found: dict[str, Any]) -> None:
+    reading = reading_of(runs["rotary"])
+    text = torch.from_numpy(np.asarray(reading.tokens).astype(np.int64))
+    end, nats = 32 + min(m._SCORED, len(text) - 33) // 32 * 32, []
+    for start in range(32, end, 16):
+        logits = reading.model(text[None, start : start + 16])[0, :4]
+        nats.append(F.cross_entropy(logits, text[start + 1 : start + 5], reduction="none"))
+    rows = {row["tokens"]: row for row in found["rotary"]["lengths"]}
+    assert rows[16]["early"] == pytest.approx(float(torch.cat(nats).double().mean()), abs=1e-5)
+
+
+@torch.no_grad()
+def test_a_loss_that_is_not_finite_is_refused(runs: dict[str, Run]) -> None:
+    reading = reading_of(runs["rotary"])
+    next(reading.model.parameters()).fill_(math.nan)
+    (row,) = m.longer(reading, [16], [1])
+    assert "not a finite number" in row["refused"]
+    assert "sliding" not in row
+
+
+def test_the_command(runs: dict[str, Run], capsys: pytest.CaptureFixture[str]) -> None:
+    path = runs["rotary"].path
+    assert m.main([str(path), "--lengths", "0.5,1"]) == 0
+    assert [row["factor"] for row in json.loads((path / "measures.json").read_text())["lengths"]] == [0.5, 1]
+    for wrong in ([], [str(path), "--lengths", "abc"], [str(path), "--lengths", "-1"]):
+        with pytest.raises(SystemExit):
+            m.main(wrong)
+    assert "argument --lengths" in capsys.readouterr().err
+    assert m.main([str(path / "nowhere")]) != 0

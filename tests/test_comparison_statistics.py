@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
 from gptkit.compare.results import Point, Results, Trained
 from gptkit.compare.statistics import (
@@ -53,6 +54,7 @@ def test_intervals_and_p_are_scipys() -> None:
     assert found.effect == pytest.approx((a - b).mean() / (a - b).std(ddof=1), rel=1e-9)
     assert found.bootstrap[0] < found.mean < found.bootstrap[1]
     assert found.pairing_pays > 3
+    assert found.sd_unpaired == pytest.approx(math.hypot(a.std(ddof=1), b.std(ddof=1)), rel=1e-9)
     one = summary("a", scores["a"])
     theirs_one = stats.t.interval(0.95, 5, a.mean(), stats.sem(a))
     assert one.interval == pytest.approx(theirs_one, rel=1e-9)
@@ -110,6 +112,29 @@ def test_the_seeds_that_would_settle_it_do() -> None:
     assert seeds_for(0.0) is None
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 15, 0.05 / 45])
+@pytest.mark.parametrize(("effect", "n"), [(0.5, 10), (2.0, 3), (5.0, 3), (7.0, 2), (10.0, 3), (0.2, 300)])
+def test_power_is_what_the_definition_integrates_to(effect: float, n: int, alpha: float) -> None:
+    bound, shift, free = stats.t.ppf(1 - alpha / 2, n - 1), effect * math.sqrt(n), n - 1
+    chi = np.linspace(1e-9, math.sqrt(free) + 12, 200_001)
+    reach = bound * chi / math.sqrt(free)
+    within = stats.chi.pdf(chi, free) * (stats.norm.sf(reach - shift) + stats.norm.cdf(-reach - shift))
+    assert power_of(effect, n, alpha) == pytest.approx(integrate.trapezoid(within, chi), abs=1e-3)
+
+
+def test_a_tie_is_never_settled_by_no_more_seeds() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        held = {
+            k: {s: float(rng.normal(2 + 0.02 * i, 0.03)) for s in range(3)} for i, k in enumerate("abcdef")
+        }
+        found = compare(sweep(held)).differences
+        assert all(d.more_seeds != 0 for d in found if not d.told_apart)
+        for d in found:
+            if d.more_seeds:  # for the strictest of Holm's steps
+                assert power_of(d.effect, d.n_pairs + d.more_seeds, 0.05 / len(found)) >= 0.8
+
+
 def test_the_verdict_says_who_is_better_and_what_is_not_known() -> None:
     rng = np.random.default_rng(7)
     scores = drawn(rng, 5, 0.2)
@@ -144,6 +169,18 @@ def test_what_cannot_be_said_is_not_said() -> None:
     assert "nothing to compare it with" in compare(sweep({"a": {1: 2.0}})).verdict[0]
     apart = compare(sweep({"a": {1: 2.0}, "b": {2: 2.1}}))
     assert apart.differences[0].n_pairs == 0
+    assert "share a seed" in apart.verdict[0]
+    alone = compare(sweep({"a": {1: 1.9}, "b": {1: 2.0, 2: 2.1, 3: 2.2}, "c": {1: 2.3, 2: 2.41, 3: 2.5}}))
+    assert alone.verdict[0].startswith("Nothing can be told of a against b, c")
+    untold = sweep({"a": {1: 2.0, 2: 2.1}, "b": {1: 2.3, 2: 2.4}})
+    for result in ({}, {"val_loss": None}):
+        runs = [replace(untold.runs[0], result=result), *untold.runs[1:]]
+        assert compare(replace(untold, runs=runs)).left_out == {"a": [1]}
+    three = sweep({k: {1: 2.0 + i, 2: 2.1 + i} for i, k in enumerate("abc")})
+    failed = [replace(run, status="failed") if run.label == "a" else run for run in three.runs]
+    against = compare(replace(three, runs=failed), baseline="a")
+    assert not against.differences
+    assert "baseline a has no score" in against.verdict[0]
     with pytest.raises(UserError, match="No run tells 'loss'"):
         compare(sweep({"a": {1: 2.0}}), metric="loss")
     with pytest.raises(UserError, match="no variant 'z'"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -96,6 +95,13 @@ def _missing(results: Results, comparison: Comparison) -> Iterator[Caution]:
         told = ", ".join(map(str, seeds))
         yield Caution(
             "not_finite", f"{label}: the {comparison.metric} of seed {told} is not a finite number."
+        )
+    asked = {label: {run.seed for run in results.runs if run.label == label} for label in results.labels}
+    uneven = [label for label, seeds in asked.items() if seeds != set(results.seeds)]
+    if uneven:
+        yield Caution(
+            "uneven_seeds",
+            f"Not every variant has every seed ({', '.join(uneven)} lack some): pairs hold only those of both.",
         )
 
 
@@ -194,7 +200,7 @@ def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
         return
     falling = {}
     for label, runs in _finished(results):
-        falls = [fall for run in runs if (fall := _still_falls(run)) is not None]
+        falls = [fall for run in runs if (fall := _still_falls(run, comparison.metric)) is not None]
         if falls:
             falling[label] = sum(falls) / len(falls)
     steep = {label: fall for label, fall in falling.items() if fall > min(gaps)}
@@ -203,18 +209,15 @@ def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
         yield Caution(
             "not_converged",
             f"Not converged: over its last quarter the validation loss of {worst} still fell by "
-            f"{steep[worst]:.3g} nats, more than the smallest difference claimed ({min(gaps):.2g}). "
+            f"{steep[worst]:.3g} {comparison.unit}, more than the smallest difference claimed ({min(gaps):.2g}). "
             "Longer training may change the order.",
         )
 
 
-def _still_falls(run: Trained) -> float | None:
-    """How far the validation loss fell over the last quarter of training, in nats."""
-    seen = [
-        (float(r["step"]), float(r["val_loss"]))
-        for r in run.rows
-        if r.get("val_loss") is not None and r.get("step")
-    ]
+def _still_falls(run: Trained, metric: str) -> float | None:
+    """How far the validation loss fell over the last quarter of training, in the unit of what is compared."""
+    key = metric if metric == "val_bits_per_byte" else "val_loss"
+    seen = [(float(r["step"]), float(r[key])) for r in run.rows if r.get(key) is not None and r.get("step")]
     if len(seen) < 3:
         return None
     last_step, last = seen[-1]
@@ -256,7 +259,7 @@ def _rates(results: Results, comparison: Comparison) -> Iterator[Caution]:
 
 def _trained_text(results: Results, comparison: Comparison) -> Iterator[Caution]:
     if not comparison.metric.startswith("train") and not any(
-        run.measures.get("proof", {}).get("evaluation_is_training") for run in results.runs
+        _proof(run).get("evaluation_is_training") for run in results.runs
     ):
         return
     yield Caution(
@@ -311,14 +314,14 @@ def _proof(run: Trained) -> Mapping[str, Any]:
 def _same(kind: str, title: str, results: Results, key: str, claim: str, across: bool = False) -> Proof:
     """Whether a hash is the same within each seed, or across all runs."""
     groups: dict[int, dict[str, set[str]]] = {}
+    if len(list(_finished(results))) < 2 or not (across or _shared_seeds(results)):
+        return Proof(kind, False, f"{title}: no two variants have finished{'' if across else ' one seed'}.")
     for label, runs in _finished(results):
         for run in runs:
             value = _proof(run).get(key)
             if value is None:
                 return Proof(kind, False, f"{title}: not measured for {label} seed {run.seed}.")
             groups.setdefault(0 if across else run.seed, {}).setdefault(str(value), set()).add(label)
-    if not groups:
-        return Proof(kind, False, f"{title}: no run has ended.")
     for seed, values in groups.items():
         if len(values) > 1:
             parts = "; ".join(", ".join(sorted(labels)) for labels in values.values())
@@ -328,24 +331,29 @@ def _same(kind: str, title: str, results: Results, key: str, claim: str, across:
     return Proof(kind, True, f"{title}: {claim} ({first[:12]}…).")
 
 
+def _shared_seeds(results: Results) -> set[int]:
+    """The seeds that two variants or more finished."""
+    held = [results.finished(label).keys() for label in results.labels]
+    return {seed for seed in results.seeds if sum(seed in seeds for seeds in held) > 1}
+
+
 def _weights(results: Results) -> Proof:
     """Whether parameters of one name and shape start alike, seed by seed."""
     shared = 0
     unequal: set[str] = set()
     for seed in results.seeds:
         runs = [held[seed] for label in results.labels if seed in (held := results.finished(label))]
-        tables: list[Mapping[str, str]] = []
+        seen: dict[tuple[str, str], str] = {}  # the first variant's digest of each name and shape
         for run in runs:
             table = _proof(run).get("weights")
             if not isinstance(table, Mapping):
                 return Proof("weights", False, f"First weights: not measured for {run.label} seed {seed}.")
-            tables.append(table)
-        for one, other in itertools.pairwise(tables):
-            for name in one.keys() & other.keys():
-                (shape, value), (other_shape, other_value) = one[name].split(), other[name].split()
-                if shape == other_shape:
+            for name, told in table.items():
+                shape, _, value = str(told).partition(" ")
+                if (name, shape) in seen:
                     shared += 1
-                    unequal |= {name} if value != other_value else set()
+                    unequal |= {name} if value != seen[name, shape] else set()
+                seen.setdefault((name, shape), value)
     if unequal:
         names = ", ".join(sorted(unequal)[:3])
         more = " …" if len(unequal) > 3 else ""

@@ -2,18 +2,18 @@
 
 All of it is deterministic but the cost, and needs nothing but the run's folder and its text.
 
-    python -m gptkit.compare.measure RUN_DIR [LENGTHS]
+    python -m gptkit.compare.measure RUN_DIR --lengths 0.25,0.5,1,2,4
 """
 
 from __future__ import annotations
 
-import hashlib
+import argparse
 import itertools
 import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +22,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptkit import files
+from gptkit.compare.proof import proof
 from gptkit.compare.results import MEASURES
 from gptkit.errors import GptkitError, UserError
 from gptkit.run import TOKENIZER, Run
-from gptkit.text.batches import IGNORED, BatchOrder, batch, evaluation_windows
+from gptkit.text.batches import IGNORED, batch, evaluation_windows
 from gptkit.text.shards import Dataset, prepare
 from gptkit.train.data import Documents
 
@@ -74,35 +75,6 @@ def write(run: Run, lengths: Sequence[float] = LENGTHS) -> None:
         GptkitError: as of `measure`.
     """
     files.write_json(run.path / MEASURES, measure(run, lengths))
-
-
-def proof(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
-    """Digests of what variants must share to be paired: examples, evaluation, tokenizer, first weights."""
-    import gptkit
-
-    trainer, size = config["trainer"], config["data"]["batch_size"]
-    context = config["model"]["context_length"]
-    order = BatchOrder(len(data.train), context, size, config["seed"])
-    examples = hashlib.sha256(data.fingerprint.encode())
-    for step in range(trainer.get("max_steps") or 0):
-        examples.update(order.starts(step).tobytes())
-    windows = evaluation_windows(len(data.val), context)
-    told = hashlib.sha256(np.ascontiguousarray(data.val).tobytes() + windows.tobytes())
-    model = gptkit.build(config)
-    return {
-        "batches": examples.hexdigest(),
-        "evaluation": told.hexdigest(),
-        "evaluation_is_training": not len(data.val),
-        "tokenizer": data.tokenizer.fingerprint(),
-        "weights": {name: digest(parameter) for name, parameter in model.named_parameters()},
-    }
-
-
-def digest(tensor: Tensor) -> str:
-    """A tensor's shape, and the sha256 of its numbers in float32: `128x64 3fa9…`."""
-    numbers = tensor.detach().float().cpu().contiguous().numpy().tobytes()
-    shape = "x".join(map(str, tensor.shape)) or "1"
-    return f"{shape} {hashlib.sha256(numbers).hexdigest()}"
 
 
 class Reading:
@@ -162,7 +134,7 @@ def longer(reading: Reading, sizes: Sequence[int], factors: Sequence[float]) -> 
     """
     context, room = reading.model.shape.context_length, len(reading.tokens) - 1
     fit = max((size for size in sizes if 2 * size <= room), default=0)
-    end = fit + max(0, min(_SCORED, room - fit) // max(1, fit)) * fit if fit else 0
+    end = fit + max(1, min(_SCORED, room - fit) // max(1, fit)) * fit  # at least one text of the longest
     found = []
     for factor, size in zip(factors, sizes, strict=True):
         row: dict[str, Any] = {"factor": factor, "tokens": size}
@@ -291,9 +263,29 @@ def _timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-if __name__ == "__main__":
+def factors(text: str) -> list[float]:
+    """Positive multiples of the context, from `0.5,1,2`; argparse words what is not."""
+    found = [float(part) for part in text.split(",")]
+    if not all(0 < factor < 1e6 for factor in found):
+        raise ValueError
+    return found
+
+
+def main(words: Sequence[str]) -> int:
+    """Measure the run whose folder is given; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m gptkit.compare.measure", description="Measure a finished run."
+    )
+    parser.add_argument("run", help="its folder")
+    parser.add_argument("--lengths", type=factors, default=LENGTHS, help="multiples of the context: 0.5,1,2")
+    given = parser.parse_args(words)
     try:
-        write(Run(sys.argv[1]), [float(f) for f in sys.argv[2].split(",")] if len(sys.argv) > 2 else LENGTHS)
+        write(Run(given.run), given.lengths)
     except GptkitError as problem:
         print(problem, file=sys.stderr)
-        sys.exit(problem.exit_code)
+        return problem.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

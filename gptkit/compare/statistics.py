@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from gptkit.compare.results import Results
 from gptkit.errors import UserError
@@ -129,13 +130,14 @@ def compare(results: Results, metric: str | None = None, baseline: str | None = 
         UserError: no run has the metric, or there is no such variant.
     """
     name = metric or results.metric
-    try:
-        given = results.scores(name)
-    except KeyError:
-        known = sorted(
-            {key for run in results.runs for key, value in run.result.items() if _is_number(value)}
-        )
-        raise UserError(f"No run tells {name!r}. They tell: {', '.join(known) or 'nothing yet'}.") from None
+    ended = [run for label in results.labels for run in results.finished(label).values()]
+    if ended and not any(_is_number(run.result.get(name)) for run in ended):
+        known = sorted({key for run in ended for key, value in run.result.items() if _is_number(value)})
+        raise UserError(f"No run tells {name!r}. They tell: {', '.join(known) or 'nothing yet'}.")
+    given: dict[str, dict[int, float]] = {label: {} for label in results.labels}
+    for run in ended:
+        value = run.result.get(name)
+        given[run.label][run.seed] = float(value) if _is_number(value) else math.nan
     if baseline is not None and baseline not in given:
         raise UserError(f"There is no variant {baseline!r}. There are: {', '.join(given)}.")
     scores = {k: {s: v for s, v in held.items() if math.isfinite(v)} for k, held in given.items()}
@@ -144,8 +146,12 @@ def compare(results: Results, metric: str | None = None, baseline: str | None = 
     }
     ranking = sorted((summary(label, held) for label, held in scores.items() if held), key=lambda s: s.mean)
     order = [one.label for one in ranking]
-    if baseline in order:
-        pairs = [tuple(sorted((baseline, other), key=order.index)) for other in order if other != baseline]
+    if baseline is not None:
+        pairs = [
+            tuple(sorted((baseline, other), key=order.index))
+            for other in order
+            if other != baseline and baseline in order
+        ]
     else:
         pairs = list(itertools.combinations(order, 2))
     raw = [paired(a, b, scores[a], scores[b]) for a, b in pairs]
@@ -157,7 +163,7 @@ def compare(results: Results, metric: str | None = None, baseline: str | None = 
     return Comparison(name, unit, ranking, differences, verdict, baseline, left_out)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -263,8 +269,8 @@ def power_of(effect: float, n: int, alpha: float = ALPHA) -> float:
     from scipy import stats
 
     bound, shift = float(stats.t.ppf(1 - alpha / 2, n - 1)), abs(effect) * math.sqrt(n)
-    found = float(stats.nct.sf(bound, n - 1, shift) + stats.nct.cdf(-bound, n - 1, shift))
-    return found if math.isfinite(found) else 1.0  # so far in the tail that it cannot be told from certain
+    near, far = float(stats.nct.sf(bound, n - 1, shift)), float(stats.nct.cdf(-bound, n - 1, shift))
+    return near + (far if math.isfinite(far) else 0.0)  # SciPy has NaN for a far tail that is next to nothing
 
 
 def _lettered(ranking: Sequence[Summary], differences: Sequence[Difference]) -> list[Summary]:
@@ -297,6 +303,12 @@ def verdict_of(
         return ["No run has ended well, so there is nothing to compare."]
     if len(ranking) == 1:
         return [f"Only {ranking[0].label} has ended well, so there is nothing to compare it with."]
+    if not differences:
+        return [f"The baseline {baseline} has no score, so nothing can be held against it."]
+    if all(d.n_pairs == 0 for d in differences):
+        return [
+            "No two variants share a seed that both finished, so none can be compared: take the same seeds."
+        ]
     if all(d.n_pairs < 2 for d in differences):
         best = ranking[0]
         return [
@@ -307,6 +319,12 @@ def verdict_of(
     better = [d for d in held if d.told_apart]
     tied = [d for d in held if not d.told_apart and d.n_pairs > 1]
     sentences = [said(d, unit) for d in better] + [said(d, unit) for d in tied]
+    few = [d.b if d.a == (baseline or ranking[0].label) else d.a for d in held if d.n_pairs < 2]
+    if few:
+        first = baseline or ranking[0].label
+        sentences.append(
+            f"Nothing can be told of {first} against {', '.join(few)}: fewer than two seeds finished both."
+        )
     rest = [d for d in differences if d not in held]
     shown = sum(d.told_apart for d in rest)
     if rest:
