@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gptkit.compare.honesty import proofs, warnings
+from gptkit.compare.honesty import warnings
+from gptkit.compare.pairing import proofs
 from gptkit.compare.results import Point, Results, Trained
 from gptkit.compare.statistics import compare
 

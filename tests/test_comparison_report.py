@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 from demo_sweep import LABELS, demo
-from gptkit.compare import honesty, report, statistics
+from gptkit.compare import honesty, pairing, report, statistics
 from gptkit.compare.results import Results, Trained
 from gptkit.errors import RunError, UserError
 
@@ -31,7 +31,7 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 def written(results: Results) -> Path:
     """Write the report as `gptkit compare` does."""
     comparison = statistics.compare(results)
-    return report.write(results, comparison, honesty.warnings(results, comparison), honesty.proofs(results))
+    return report.write(results, comparison, honesty.warnings(results, comparison), pairing.proofs(results))
 
 
 @pytest.fixture(scope="module")

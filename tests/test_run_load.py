@@ -14,7 +14,6 @@ import torch
 
 import faults
 import gptkit
-import runs
 from gptkit.errors import CheckpointError, ConfigError, RunError
 from gptkit.model.gpt import GPT
 from gptkit.run import Run, create
@@ -254,7 +253,7 @@ def test_build_reports_every_problem_at_once() -> None:
 
 
 def test_a_trained_run_loads_with_its_tokenizer(tmp_path: Path) -> None:
-    run = runs.trained(tmp_path, trainer__max_steps=3)
+    run = small_runs.trained(tmp_path, trainer__max_steps=3)
     assert run.status == "finished"
     loaded = gptkit.load("latest", root=tmp_path / "runs")
     held = run.checkpoints.load().tensors["model"]

@@ -18,7 +18,7 @@ from gptkit.errors import UserError
 from gptkit.run import Run
 from gptkit.train.fit import fit
 from gptkit.train.launch import WorkerError, launch
-from runs import change, make, rows, same, tensors, text, trained, wait_for
+from small_runs import change, make, rows, same, tensors, text, trained, wait_for
 
 ONE = {"trainer__micro_batch_size": 4, "optimizer__lr": 1e-3, "schedule__warmup_steps": 0}
 # A bias on keys changes nothing, so its gradient is noise around zero, of which Adam makes whole steps.
@@ -119,7 +119,7 @@ TORCHRUN = textwrap.dedent(
     import sys
     from pathlib import Path
     sys.path.insert(0, {tests!r})
-    from runs import make
+    from small_runs import make
     from gptkit.train.launch import launch, shared
     run = shared(lambda: make(Path({folder!r}), devices="auto", trainer__max_steps=3))
     print("ran", run.path.name)

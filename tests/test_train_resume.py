@@ -11,7 +11,7 @@ import pytest
 from gptkit.errors import ConfigError
 from gptkit.run import Run
 from gptkit.train.resume import check_resumable, check_text, reconfigure
-from runs import make, trained
+from small_runs import make, trained
 
 CONFIG: dict[str, Any] = {
     "seed": 1,

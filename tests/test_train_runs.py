@@ -19,7 +19,7 @@ from gptkit.train import session as session_module
 from gptkit.train.callbacks import Callback
 from gptkit.train.fit import fit
 from gptkit.train.module import NonFiniteError
-from runs import change, make, rows, same, tensors, text, trained
+from small_runs import change, make, rows, same, tensors, text, trained
 
 
 @pytest.fixture(scope="module")

@@ -101,10 +101,10 @@ def _report(
     results: Results, *, quiet: bool, as_json: bool, metric: str | None = None, baseline: str | None = None
 ) -> int:
     """Work out what the results say, write it, and show it."""
-    from gptkit.compare import honesty, report, statistics
+    from gptkit.compare import honesty, pairing, report, statistics
 
     comparison = statistics.compare(results, metric, baseline)
-    cautions, proofs = honesty.warnings(results, comparison), honesty.proofs(results)
+    cautions, proofs = honesty.warnings(results, comparison), pairing.proofs(results)
     results.folder.mkdir(parents=True, exist_ok=True)
     place = report.write(results, comparison, cautions, proofs)
     if as_json:

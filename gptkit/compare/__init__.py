@@ -6,5 +6,6 @@ measure     a run -> what training does not log: loss by position, longer texts,
 gather      run directories -> results, one table in memory
 statistics  the table -> differences, intervals, verdicts
 honesty     the table -> warnings where a claim would be weak
+pairing     the table -> proofs that variants stood on equal ground
 report      all of it -> report.html, report.md, results.json, results.csv, plots
 """

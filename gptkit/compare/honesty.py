@@ -1,14 +1,16 @@
-"""Where a claim would be weak, and what proves that variants stood on equal ground."""
+"""Where a claim would be weak."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gptkit.compare.results import Results, Trained
+from gptkit.compare.series import part
 from gptkit.compare.statistics import Comparison
+from gptkit.compare.tables import scaled
 
 _SLACK = 0.01  # of parameters, tokens and operations, before they count as unequal
 _EQUAL_GROUND = {
@@ -32,21 +34,6 @@ class Caution:
     text: str
 
 
-@dataclass(frozen=True)
-class Proof:
-    """Whether variants stood on equal ground in one respect.
-
-    Attributes:
-        kind: a short name, such as `batches`.
-        held: it was measured, and is so.
-        text: what was found.
-    """
-
-    kind: str
-    held: bool
-    text: str
-
-
 def warnings(results: Results, comparison: Comparison) -> list[Caution]:
     """Every weakness that the sweep shows, the gravest first."""
     return [
@@ -67,15 +54,8 @@ def warnings(results: Results, comparison: Comparison) -> list[Caution]:
     ]
 
 
-def _finished(results: Results) -> Iterator[tuple[str, list[Trained]]]:
-    for label in results.labels:
-        runs = list(results.finished(label).values())
-        if runs:
-            yield label, runs
-
-
 def _seeds(results: Results, comparison: Comparison) -> Iterator[Caution]:
-    counts = {label: len(runs) for label, runs in _finished(results)}
+    counts = {label: len(runs) for label, runs in results.ended()}
     fewest = min(counts.values(), default=0)
     if fewest == 1:
         yield Caution("one_seed", "One seed tells nothing of chance: take seed=1,2,3 or more.")
@@ -113,7 +93,7 @@ def _numbers(results: Results, comparison: Comparison) -> Iterator[Caution]:
     ):
         means = {
             label: sum(values) / len(values)
-            for label, runs in _finished(results)
+            for label, runs in results.ended()
             if (values := [float(run.result[key]) for run in runs if run.result.get(key)])
         }
         if not means:
@@ -123,15 +103,13 @@ def _numbers(results: Results, comparison: Comparison) -> Iterator[Caution]:
             share = means[high] / means[low] - 1
             yield Caution(
                 f"unequal_{key}",
-                f"Unequal {words}: {high} has {_short(means[high])}, {low} {_short(means[low])} ({share:+.1%}).",
+                f"Unequal {words}: {high} has {scaled(means[high])}, {low} {scaled(means[low])} ({share:+.1%}).",
             )
 
 
 def _tokenizers(results: Results, comparison: Comparison) -> Iterator[Caution]:
     kinds = {
-        json.dumps(run.config.get("tokenizer"), sort_keys=True)
-        for _, runs in _finished(results)
-        for run in runs
+        json.dumps(run.config.get("tokenizer"), sort_keys=True) for _, runs in results.ended() for run in runs
     }
     if len(kinds) < 2:
         return
@@ -199,7 +177,7 @@ def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
     if not gaps:
         return
     falling = {}
-    for label, runs in _finished(results):
+    for label, runs in results.ended():
         falls = [fall for run in runs if (fall := _still_falls(run, comparison.metric)) is not None]
         if falls:
             falling[label] = sum(falls) / len(falls)
@@ -259,119 +237,9 @@ def _rates(results: Results, comparison: Comparison) -> Iterator[Caution]:
 
 def _trained_text(results: Results, comparison: Comparison) -> Iterator[Caution]:
     if not comparison.metric.startswith("train") and not any(
-        _proof(run).get("evaluation_is_training") for run in results.runs
+        part(run, "proof").get("evaluation_is_training") for run in results.runs
     ):
         return
     yield Caution(
         "trained_text", "Scores are of text that was trained on: they tell memory, not what was learned."
     )
-
-
-def _short(value: float) -> str:
-    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3g} {unit}"
-    return f"{value:.3g}"
-
-
-def proofs(results: Results) -> list[Proof]:
-    """What was measured of equal ground: batches, first weights, evaluation, tokenizer, budget."""
-    told = list(_finished(results))
-    return [
-        _same(
-            "batches",
-            "Batches",
-            results,
-            "batches",
-            "each seed trained every variant on the same examples in the same order",
-        ),
-        _weights(results),
-        _same(
-            "evaluation",
-            "Evaluation",
-            results,
-            "evaluation",
-            "every run was scored on the same windows of the same text",
-            across=True,
-        ),
-        _same(
-            "tokenizer",
-            "Tokenizer",
-            results,
-            "tokenizer",
-            "every run reads text with the same tokenizer",
-            across=True,
-        ),
-        _budget(told),
-    ]
-
-
-def _proof(run: Trained) -> Mapping[str, Any]:
-    held = run.measures.get("proof")
-    return held if isinstance(held, Mapping) else {}
-
-
-def _same(kind: str, title: str, results: Results, key: str, claim: str, across: bool = False) -> Proof:
-    """Whether a hash is the same within each seed, or across all runs."""
-    groups: dict[int, dict[str, set[str]]] = {}
-    if len(list(_finished(results))) < 2 or not (across or _shared_seeds(results)):
-        return Proof(kind, False, f"{title}: no two variants have finished{'' if across else ' one seed'}.")
-    for label, runs in _finished(results):
-        for run in runs:
-            value = _proof(run).get(key)
-            if value is None:
-                return Proof(kind, False, f"{title}: not measured for {label} seed {run.seed}.")
-            groups.setdefault(0 if across else run.seed, {}).setdefault(str(value), set()).add(label)
-    for seed, values in groups.items():
-        if len(values) > 1:
-            parts = "; ".join(", ".join(sorted(labels)) for labels in values.values())
-            where = "" if across else f" of seed {seed}"
-            return Proof(kind, False, f"{title}{where} differ: {parts}.")
-    first = next(iter(next(iter(groups.values()))))
-    return Proof(kind, True, f"{title}: {claim} ({first[:12]}…).")
-
-
-def _shared_seeds(results: Results) -> set[int]:
-    """The seeds that two variants or more finished."""
-    held = [results.finished(label).keys() for label in results.labels]
-    return {seed for seed in results.seeds if sum(seed in seeds for seeds in held) > 1}
-
-
-def _weights(results: Results) -> Proof:
-    """Whether parameters of one name and shape start alike, seed by seed."""
-    shared = 0
-    unequal: set[str] = set()
-    for seed in results.seeds:
-        runs = [held[seed] for label in results.labels if seed in (held := results.finished(label))]
-        seen: dict[tuple[str, str], str] = {}  # the first variant's digest of each name and shape
-        for run in runs:
-            table = _proof(run).get("weights")
-            if not isinstance(table, Mapping):
-                return Proof("weights", False, f"First weights: not measured for {run.label} seed {seed}.")
-            for name, told in table.items():
-                shape, _, value = str(told).partition(" ")
-                if (name, shape) in seen:
-                    shared += 1
-                    unequal |= {name} if value != seen[name, shape] else set()
-                seen.setdefault((name, shape), value)
-    if unequal:
-        names = ", ".join(sorted(unequal)[:3])
-        more = " …" if len(unequal) > 3 else ""
-        return Proof("weights", False, f"First weights differ under one name and shape: {names}{more}.")
-    if not shared:
-        return Proof("weights", False, "First weights: no two variants share a parameter.")
-    return Proof(
-        "weights", True, f"First weights: all {shared:,} pairs of one name, shape and seed are equal."
-    )
-
-
-def _budget(told: Iterable[tuple[str, list[Trained]]]) -> Proof:
-    seen = [run.result.get("tokens") for _, runs in told for run in runs]
-    tokens = {float(count) for count in seen if count is not None}
-    if len(seen) != sum(count is not None for count in seen) or not tokens:
-        return Proof("budget", False, "Budget: the tokens trained on are not told.")
-    if len(tokens) > 1:
-        return Proof(
-            "budget", False, f"Budget: runs saw from {_short(min(tokens))} to {_short(max(tokens))} tokens."
-        )
-    return Proof("budget", True, f"Budget: every run saw {next(iter(tokens)):,.0f} tokens.")

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from gptkit.compare import series, tables, words
-from gptkit.compare.honesty import Caution, Proof
+from gptkit.compare.honesty import Caution
+from gptkit.compare.pairing import Proof
 from gptkit.compare.results import Results
 from gptkit.compare.statistics import Comparison
 from gptkit.compare.tables import Table, clean

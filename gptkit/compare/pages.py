@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from gptkit.compare import series, tables, words
-from gptkit.compare.honesty import Caution, Proof
+from gptkit.compare.honesty import Caution
 from gptkit.compare.ink import PALETTE, Plot, css
+from gptkit.compare.pairing import Proof
 from gptkit.compare.plots import MOST_LAYERS, MOST_LINES
 from gptkit.compare.results import Results
 from gptkit.compare.statistics import Comparison

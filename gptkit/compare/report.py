@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gptkit import files
-from gptkit.compare.honesty import Caution, Proof
+from gptkit.compare.honesty import Caution
+from gptkit.compare.pairing import Proof
 from gptkit.compare.results import Results, Trained
 from gptkit.compare.statistics import Comparison
 from gptkit.errors import RunError, UserError

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,13 @@ class Results:
     def finished(self, label: str) -> dict[int, Trained]:
         """The runs of a variant that ended well, by seed."""
         return {run.seed: run for run in self.runs if run.label == label and run.status == "finished"}
+
+    def ended(self) -> Iterator[tuple[str, list[Trained]]]:
+        """Each variant of which a run ended well, with those runs."""
+        for label in self.labels:
+            runs = list(self.finished(label).values())
+            if runs:
+                yield label, runs
 
     def scores(self, metric: str | None = None) -> dict[str, dict[int, float]]:
         """The metric of each finished run, by variant and seed."""

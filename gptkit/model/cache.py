@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from gptkit.model.step import LayerCache
 
 
 class KeyValueCache:
@@ -89,7 +90,7 @@ class Caches:
         origin: the position of the first token held, where rows do not differ.
     """
 
-    def __init__(self, layers: Sequence[Any], capacity: int) -> None:
+    def __init__(self, layers: Sequence[LayerCache], capacity: int) -> None:
         self.layers = list(layers)
         self.capacity = capacity
         self.length = 0

@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import pytest
 import torch
 
 from gptkit.errors import UserError
-from gptkit.model.assemble import part
-from gptkit.model.interfaces import MaskContext, ModelShape, Step
-
-AT = torch.arange(6)[None]
-X = torch.randn(1, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-
-
-def shape(**sizes: int) -> ModelShape:
-    return replace(ModelShape(5, 8, 8, 2, 2, 2, 4, 8), **sizes)
-
-
-def built(sizes: ModelShape, position: str = "none", **node: Any) -> Any:
-    """The part under the causal mask, with weights drawn anew, in float64."""
-    made = part("attention", node, sizes, part("position", position, sizes), part("mask", "causal")).double()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5)
-    return made.eval()
-
-
-def step(**options: Any) -> Step:
-    return Step(AT, AT, MaskContext(), **options)
+from gptkit.testing.layers import X, built, shape, step
 
 
 def test_it_is_its_formula() -> None:

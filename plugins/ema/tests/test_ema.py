@@ -14,7 +14,7 @@ from gptkit.errors import ConfigError, UnknownNameError
 from gptkit.train import state
 from gptkit.train.fit import fit
 from gptkit.train.optimizers import AdamW
-from runs import change, rows, same, tensors, trained  # pyright: ignore[reportMissingImports]
+from small_runs import change, rows, same, tensors, trained  # pyright: ignore[reportMissingImports]
 from tiny import some_tokens, tiny  # pyright: ignore[reportMissingImports]
 
 Ema: Any = registry.load("optimizer", "ema")

@@ -12,7 +12,7 @@ import torch
 from gptkit import registry
 from gptkit.errors import ConfigError
 from gptkit.train.fit import fit
-from runs import change, same, tensors, trained  # pyright: ignore[reportMissingImports]
+from small_runs import change, same, tensors, trained  # pyright: ignore[reportMissingImports]
 from tiny import tiny  # pyright: ignore[reportMissingImports]
 
 Lion: Any = registry.load("optimizer", "lion")

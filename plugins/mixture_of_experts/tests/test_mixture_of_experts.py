@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,3 +159,21 @@ def test_a_token_costs_what_it_meets() -> None:
 def test_sizes_that_do_not_go_together_are_refused(options: dict[str, int], told: str) -> None:
     with pytest.raises(UserError, match=told):
         part("feed_forward", {"name": "mixture_of_experts", **options}, SHAPE)
+
+
+def test_the_bias_of_the_choice_goes_on_exactly(tmp_path: Path) -> None:
+    """Stopped and resumed, bitwise as if it had never stopped."""
+    from gptkit.cli import main
+
+    words = [
+        "model/feed_forward=mixture_of_experts", "model.feed_forward.balance=bias", "model.n_layers=1", "model.d_model=16",
+        "model.n_heads=2", "data.batch_size=4", "schedule=constant", "logger=none", "trainer.sample_tokens=0",
+        "trainer.eval_every=null", "-q",
+    ]  # fmt: skip
+    assert main(["train", *words, f"run_root={tmp_path / 'whole'}", "trainer.max_steps=6"]) == 0
+    assert main(["train", *words, f"run_root={tmp_path / 'parts'}", "trainer.max_steps=3"]) == 0
+    part = next((tmp_path / "parts").iterdir())
+    assert main(["train", f"resume={part}", "trainer.max_steps=6", "-q"]) == 0
+    states = [gptkit.load(path).state_dict() for path in (next((tmp_path / "whole").iterdir()), part)]
+    assert states[0]["blocks.0.feed_forward.router.preference"].any()
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())

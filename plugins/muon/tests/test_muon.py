@@ -15,7 +15,7 @@ from gptkit import registry
 from gptkit.errors import ConfigError
 from gptkit.train import state
 from gptkit.train.fit import fit
-from runs import change, same, tensors, trained  # pyright: ignore[reportMissingImports]
+from small_runs import change, same, tensors, trained  # pyright: ignore[reportMissingImports]
 from tiny import some_tokens, tiny  # pyright: ignore[reportMissingImports]
 
 Muon: Any = registry.load("optimizer", "muon")

@@ -13,7 +13,7 @@ import gptkit
 from gptkit import registry
 from gptkit.errors import ConfigError
 from gptkit.train.fit import fit
-from runs import change, rows, same, tensors, trained  # pyright: ignore[reportMissingImports]
+from small_runs import change, rows, same, tensors, trained  # pyright: ignore[reportMissingImports]
 from tiny import tiny  # pyright: ignore[reportMissingImports]
 
 ScheduleFree: Any = registry.load("optimizer", "schedule_free")

@@ -15,7 +15,7 @@ from gptkit.errors import ConfigError
 from gptkit.train import state
 from gptkit.train.fit import fit
 from gptkit.train.optimizers import AdamW
-from runs import change, same, tensors, trained  # pyright: ignore[reportMissingImports]
+from small_runs import change, same, tensors, trained  # pyright: ignore[reportMissingImports]
 from tiny import some_tokens, tiny  # pyright: ignore[reportMissingImports]
 
 Soap: Any = registry.load("optimizer", "soap")

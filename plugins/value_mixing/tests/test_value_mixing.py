@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,30 +10,7 @@ from torch import Tensor
 
 import gptkit
 from gptkit.errors import UserError
-from gptkit.model.assemble import part
-from gptkit.model.interfaces import MaskContext, ModelShape, Step
-
-AT = torch.arange(6)[None]
-X = torch.randn(1, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-
-
-def shape(**sizes: int) -> ModelShape:
-    return replace(ModelShape(5, 8, 8, 2, 2, 2, 4, 8), **sizes)
-
-
-def built(sizes: ModelShape, position: str = "none", **node: Any) -> Any:
-    """The part under the causal mask, with weights drawn anew, in float64."""
-    made = part("attention", node, sizes, part("position", position, sizes), part("mask", "causal")).double()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.5)
-    return made.eval()
-
-
-def step(**options: Any) -> Step:
-    return Step(AT, AT, MaskContext(), **options)
-
+from gptkit.testing.layers import X, built, shape, step
 
 SIZES = {"n_layers": 3, "d_model": 16, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 9, "context_length": 8}
 

@@ -1,0 +1,123 @@
+"""What proves that variants stood on equal ground: the same batches, first weights, text and budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gptkit.compare.results import Results, Trained
+from gptkit.compare.series import part
+from gptkit.compare.tables import scaled
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Whether variants stood on equal ground in one respect.
+
+    Attributes:
+        kind: a short name, such as `batches`.
+        held: it was measured, and is so.
+        text: what was found.
+    """
+
+    kind: str
+    held: bool
+    text: str
+
+
+def proofs(results: Results) -> list[Proof]:
+    """What was measured of equal ground: batches, first weights, evaluation, tokenizer, budget."""
+    told = list(results.ended())
+    return [
+        _same(
+            "batches",
+            "Batches",
+            results,
+            "batches",
+            "each seed trained every variant on the same examples in the same order",
+        ),
+        _weights(results),
+        _same(
+            "evaluation",
+            "Evaluation",
+            results,
+            "evaluation",
+            "every run was scored on the same windows of the same text",
+            across=True,
+        ),
+        _same(
+            "tokenizer",
+            "Tokenizer",
+            results,
+            "tokenizer",
+            "every run reads text with the same tokenizer",
+            across=True,
+        ),
+        _budget(told),
+    ]
+
+
+def _same(kind: str, title: str, results: Results, key: str, claim: str, across: bool = False) -> Proof:
+    """Whether a hash is the same within each seed, or across all runs."""
+    groups: dict[int, dict[str, set[str]]] = {}
+    if len(list(results.ended())) < 2 or not (across or _shared_seeds(results)):
+        return Proof(kind, False, f"{title}: no two variants have finished{'' if across else ' one seed'}.")
+    for label, runs in results.ended():
+        for run in runs:
+            value = part(run, "proof").get(key)
+            if value is None:
+                return Proof(kind, False, f"{title}: not measured for {label} seed {run.seed}.")
+            groups.setdefault(0 if across else run.seed, {}).setdefault(str(value), set()).add(label)
+    for seed, values in groups.items():
+        if len(values) > 1:
+            parts = "; ".join(", ".join(sorted(labels)) for labels in values.values())
+            where = "" if across else f" of seed {seed}"
+            return Proof(kind, False, f"{title}{where} differ: {parts}.")
+    first = next(iter(next(iter(groups.values()))))
+    return Proof(kind, True, f"{title}: {claim} ({first[:12]}…).")
+
+
+def _shared_seeds(results: Results) -> set[int]:
+    """The seeds that two variants or more finished."""
+    held = [results.finished(label).keys() for label in results.labels]
+    return {seed for seed in results.seeds if sum(seed in seeds for seeds in held) > 1}
+
+
+def _weights(results: Results) -> Proof:
+    """Whether parameters of one name and shape start alike, seed by seed."""
+    shared = 0
+    unequal: set[str] = set()
+    for seed in results.seeds:
+        runs = [held[seed] for label in results.labels if seed in (held := results.finished(label))]
+        seen: dict[tuple[str, str], str] = {}  # the first variant's digest of each name and shape
+        for run in runs:
+            table = part(run, "proof").get("weights")
+            if not isinstance(table, Mapping):
+                return Proof("weights", False, f"First weights: not measured for {run.label} seed {seed}.")
+            for name, told in table.items():
+                shape, _, value = str(told).partition(" ")
+                if (name, shape) in seen:
+                    shared += 1
+                    unequal |= {name} if value != seen[name, shape] else set()
+                seen.setdefault((name, shape), value)
+    if unequal:
+        names = ", ".join(sorted(unequal)[:3])
+        more = " …" if len(unequal) > 3 else ""
+        return Proof("weights", False, f"First weights differ under one name and shape: {names}{more}.")
+    if not shared:
+        return Proof("weights", False, "First weights: no two variants share a parameter.")
+    return Proof(
+        "weights", True, f"First weights: all {shared:,} pairs of one name, shape and seed are equal."
+    )
+
+
+def _budget(told: Iterable[tuple[str, list[Trained]]]) -> Proof:
+    seen = [run.result.get("tokens") for _, runs in told for run in runs]
+    tokens = {float(count) for count in seen if count is not None}
+    if len(seen) != sum(count is not None for count in seen) or not tokens:
+        return Proof("budget", False, "Budget: the tokens trained on are not told.")
+    if len(tokens) > 1:
+        return Proof(
+            "budget", False, f"Budget: runs saw from {scaled(min(tokens))} to {scaled(max(tokens))} tokens."
+        )
+    return Proof("budget", True, f"Budget: every run saw {next(iter(tokens)):,.0f} tokens.")
