@@ -14,6 +14,7 @@ import torch
 
 import faults
 import gptkit
+import small_runs
 from gptkit.errors import CheckpointError, ConfigError, RunError
 from gptkit.model.gpt import GPT
 from gptkit.run import Run, create
