@@ -160,8 +160,15 @@ def test_what_cannot_be_said_is_not_said() -> None:
     assert math.isnan(one.differences[0].p)
     same = compare(sweep({"a": {1: 2.0, 2: 2.5}, "b": {1: 2.0, 2: 2.5}}))
     assert not same.differences[0].told_apart
+    assert same.differences[0].more_seeds is None
+    assert "about 0" not in same.verdict[0]
     always = compare(sweep({"a": {1: 2.0, 2: 2.5}, "b": {1: 2.25, 2: 2.75}}))
-    assert always.differences[0].told_apart
+    assert not always.differences[0].told_apart  # that two signs agree has p = 1/2
+    assert (always.differences[0].p, always.differences[0].more_seeds) == (0.5, 4)
+    often = {seed: 2 + seed / 8 for seed in range(1, 7)}
+    signs = compare(sweep({"a": often, "b": {seed: loss + 0.25 for seed, loss in often.items()}}))
+    assert signs.differences[0].told_apart
+    assert signs.differences[0].p == 2.0**-5
     lost = compare(sweep({"a": {1: 2.0, 2: float("nan"), 3: 2.1}, "b": {1: 2.1, 2: 2.0, 3: 2.3}}))
     assert lost.left_out == {"a": [2]}
     assert lost.differences[0].n_pairs == 2

@@ -60,7 +60,8 @@ class Difference:
         mean: of the differences.
         interval: 95 % t interval; NaN below two pairs.
         bootstrap: 95 % interval by resampling pairs (BCa, Efron 1987); NaN below three pairs.
-        p: of the paired t test, two-sided; NaN where nothing varies or there is one pair.
+        p: of the paired t test, two-sided; of the sign test (Arbuthnot 1710), 2^(1 - n), where all n
+            differences are the same; NaN for one pair.
         p_holm: the same, corrected for all comparisons made (Holm 1979).
         sd_paired: standard deviation of the differences.
         sd_unpaired: of a difference of runs of different seeds, sqrt(sd_a^2 + sd_b^2).
@@ -200,12 +201,10 @@ def paired(a: str, b: str, scores_a: Mapping[int, float], scores_b: Mapping[int,
     sd = _sd(gaps)
     both = [[scores[seed] for seed in seeds] for scores in (scores_a, scores_b)]
     apart = math.hypot(_sd(both[0]), _sd(both[1]))
-    if sd <= 1e-15 * max(1.0, abs(mean)):  # every seed gives the same difference
-        p = 1.0 if mean == 0 else 0.0
+    if sd <= 1e-15 * max(1.0, abs(mean)):  # every seed gives the same difference: only its sign is evidence
+        p, effect = (2.0 ** (1 - n), math.copysign(math.inf, mean)) if mean else (1.0, 0.0)
         exact = (mean, mean)
-        return Difference(
-            a, b, n, mean, exact, exact, p, p, 0.0, apart, math.copysign(math.inf, mean) if mean else 0.0, 0
-        )
+        return Difference(a, b, n, mean, exact, exact, p, p, 0.0, apart, effect, None)
     t = mean / (sd / math.sqrt(n))
     p = float(2 * stats.t.sf(abs(t), n - 1))
     half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / math.sqrt(n)
@@ -244,8 +243,11 @@ def _settled(d: Difference, p_holm: float, comparisons: int) -> Difference:
     """The difference with its corrected p, and how many more seeds would show it."""
     from dataclasses import replace
 
-    if math.isnan(p_holm) or math.isinf(d.effect):
+    if math.isnan(p_holm) or d.n_pairs < 2 or d.effect == 0:
         return replace(d, p_holm=p_holm)
+    if math.isinf(d.effect):
+        by_signs = math.floor(1 - math.log2(ALPHA / comparisons)) + 1
+        return replace(d, p_holm=p_holm, more_seeds=0 if p_holm < ALPHA else max(0, by_signs - d.n_pairs))
     needed = 0 if p_holm < ALPHA else seeds_for(d.effect, ALPHA / comparisons)
     return replace(d, p_holm=p_holm, more_seeds=None if needed is None else max(0, needed - d.n_pairs))
 
