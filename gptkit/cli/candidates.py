@@ -70,6 +70,7 @@ def _train(words: list[str], last: str) -> Iterator[str]:
 def _compare(words: list[str], last: str) -> Iterator[str]:
     from gptkit.compare.asked import METRICS, OWN
     from gptkit.compare.equal import BUDGETS
+    from gptkit.compare.spaces import PRUNERS, SWEEPERS
 
     key, equals, value = last.partition("=")
     known = {
@@ -77,6 +78,8 @@ def _compare(words: list[str], last: str) -> Iterator[str]:
         "match": ["parameters"],
         "metric": METRICS,
         "jobs": ["auto"],
+        "sweeper": SWEEPERS,
+        "pruner": PRUNERS,
         "resume": ["latest", *_files(value)],
         "runs": _files(value),
         "zip": [word.partition("=")[0] for word in words if "," in word],

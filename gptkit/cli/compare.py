@@ -26,6 +26,7 @@ gptkit compare runs='runs/*'
   gptkit compare position=rotary,alibi attention=multi_head,grouped     a grid: four variants
   gptkit compare optimizer=adamw,muon optimizer.lr=1e-3,2e-2 zip=optimizer,optimizer.lr
   gptkit compare feed_forward=mlp,swiglu match=parameters baseline=mlp
+  gptkit compare optimizer=adamw,muon 'tune=optimizer.lr:[1e-4,3e-2]'   each with its own best learning rate
   gptkit compare resume=runs/20260131-142501-position-3fa1              run what is missing, report anew
   gptkit compare runs='runs/*'                                          a report on runs that are there
 
@@ -38,6 +39,9 @@ first one trains. Values: one,other   choice(one,other)   range(1,6)   glob(rota
   match=parameters      adjust model.d_ff until each variant has as many parameters as the first
   baseline=VARIANT      measure the others against this one
   metric=NAME           val_loss, val_bits_per_byte, train_loss or best_val_loss
+  tune=KEY:[low,high]   first try values of a key, the same for each variant, and go on with each one's best;
+                        also KEY:a,b,c; trials=5 tries, on a seed of their own: tune_seed=1000
+  sweeper=optuna        have Optuna choose what to try; pruner=median, hyperband or none
   lengths=0.5,1,2,4     parts and multiples of the context to measure at afterwards
   name=WORD             a word for the folder, which is made in run_root
   jobs=auto             how many trainings at once
@@ -101,10 +105,11 @@ def _report(
     results: Results, *, quiet: bool, as_json: bool, metric: str | None = None, baseline: str | None = None
 ) -> int:
     """Work out what the results say, write it, and show it."""
-    from gptkit.compare import honesty, pairing, report, statistics
+    from gptkit.compare import honesty, pairing, report, statistics, tuning
 
     comparison = statistics.compare(results, metric, baseline)
-    cautions, proofs = honesty.warnings(results, comparison), pairing.proofs(results)
+    cautions = [*honesty.warnings(results, comparison), *tuning.cautions(results)]
+    proofs = pairing.proofs(results)
     results.folder.mkdir(parents=True, exist_ok=True)
     place = report.write(results, comparison, cautions, proofs)
     if as_json:
@@ -190,4 +195,11 @@ def _list(made: Plan, *, as_json: bool) -> None:
     console = Console(highlight=False)
     console.print(table)
     count: Any = len(made.points)
+    tuning = made.asked.tuning
+    if tuning:
+        trials = tuning.trials * len(made.labels) * len(tuning.seeds)
+        told = f"{trials} trials first: {tuning.trials} of each variant, on seed "
+        console.print(f"{told}{', '.join(map(str, tuning.seeds))}.")
+        for values in tuning.values:
+            console.print(f"  {' '.join(f'{key}={value}' for key, value in values.items())}", markup=False)
     console.print(f"{count} jobs: {len(made.labels)} variants with {len(seeds)} seeds each. Nothing was run.")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gptkit.compare import spaces
 from gptkit.compare.equal import Budget
 from gptkit.errors import ConfigError, Problem
 
@@ -19,6 +20,11 @@ OWN = {
     "budget": "what each variant may use: tokens:1e6, flops:1e12 or seconds:60",
     "match": "parameters: adjust model.d_ff until each variant has as many as the first",
     "baseline": "the variant that the others are measured against",
+    "tune": "a key and the values that each variant tries first: tune=optimizer.lr:[1e-4,3e-3]",
+    "trials": "how many values each variant tries, 5 for each key by default, 10 with Optuna",
+    "tune_seed": "the seed of the trials, 1000 by default; no seed that is reported",
+    "sweeper": "who chooses the values: grid, the same for every variant, or optuna",
+    "pruner": "which trials Optuna ends early: median, hyperband or none",
     "lengths": "at which parts and multiples of the context to measure afterwards",
     "metric": "what to compare by, val_loss by default",
     "name": "a word for the sweep's folder",
@@ -40,6 +46,7 @@ class Asked:
         metric: what to compare by; None lets the results decide.
         name: a word for the folder.
         jobs: how many at once; None fills the machine.
+        tuning: what each variant tries first; None for nothing.
     """
 
     seeds: list[int] = field(default_factory=lambda: list(SEEDS))
@@ -51,6 +58,7 @@ class Asked:
     metric: str | None = None
     name: str = ""
     jobs: int | None = None
+    tuning: spaces.Tuning | None = None
 
 
 def split(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -59,6 +67,7 @@ def split(words: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     rest = []
     for word in words:
         key, equals, text = word.partition("=")
+        key = "sweeper" if key == "hydra/sweeper" else key
         if equals and key in OWN:
             own.setdefault(key, []).append(text)
         else:
@@ -70,7 +79,7 @@ def read(own: Mapping[str, Sequence[str]]) -> tuple[Asked, list[Problem]]:
     """What the sweep's own words say, and what is wrong with them."""
     asked, problems = Asked(), []
     readers: dict[str, tuple[str, Callable[[str], Any]]] = {
-        "seed": ("seeds", _seeds),
+        "seed": ("seeds", read_seeds),
         "budget": ("budget", Budget.read),
         "match": ("match", lambda text: bool(_one_of(text, ("parameters",)))),
         "baseline": ("baseline", str),
@@ -88,10 +97,16 @@ def read(own: Mapping[str, Sequence[str]]) -> tuple[Asked, list[Problem]]:
             except ValueError as error:
                 problems.append(Problem(key, f"{error}, got {text!r}."))
     asked.pairs = [[key.strip() for key in text.strip("[]").split(",")] for text in own.get("zip", [])]
-    return asked, problems
+    asked.tuning, more = spaces.read(own, asked.seeds)
+    return asked, [*problems, *more]
 
 
-def _seeds(text: str) -> list[int]:
+def read_seeds(text: str) -> list[int]:
+    """Seeds, each once.
+
+    Raises:
+        ValueError: they are no whole numbers.
+    """
     from gptkit.composing.sweeps import spread
 
     values = spread(f"seed={text.strip('[]')}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gptkit.train.terminal import duration
@@ -11,19 +11,26 @@ from gptkit.train.terminal import duration
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from gptkit.compare.jobs import Job
+    from gptkit.compare.task import Job
 
 _REDRAW_SECONDS = 0.5
-_STYLES = {"waiting": "dim", "running": "cyan", "finished": "green", "failed": "red", "stopped": "yellow"}
+_STYLES = {
+    "waiting": "dim",
+    "running": "cyan",
+    "finished": "green",
+    "failed": "red",
+    "stopped": "yellow",
+    "pruned": "magenta",
+}
 
 
-def make_board(jobs: Sequence[Job], at_once: int, *, quiet: bool) -> Board:
-    """The board that fits where standard error goes."""
+def make_board(jobs: Sequence[Job], at_once: int, *, quiet: bool, later: Callable[[], int] = int) -> Board:
+    """The board that fits where standard error goes; it shows the jobs of a list that may grow."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
     live = console.is_terminal and not (console.is_dumb_terminal or console.legacy_windows or quiet)
-    return (_Table if live else Board)(jobs, at_once, console, quiet=quiet)
+    return (_Table if live else Board)(jobs, at_once, console, quiet=quiet, later=later)
 
 
 class Board:
@@ -34,15 +41,25 @@ class Board:
         at_once: how many run at the same time.
         console: where to.
         quiet: tell of failures alone.
+        later: how many jobs are still to be added.
     """
 
-    def __init__(self, jobs: Sequence[Job], at_once: int, console: Console, *, quiet: bool = False) -> None:
-        self.jobs, self.at_once, self.console, self.quiet = jobs, at_once, console, quiet
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        at_once: int,
+        console: Console,
+        *,
+        quiet: bool = False,
+        later: Callable[[], int] = int,
+    ) -> None:
+        self.jobs, self.at_once, self.console = jobs, at_once, console
+        self.quiet, self.later = quiet, later
         self._began = time.monotonic()
 
     def __enter__(self) -> Board:
-        done = sum(job.state == "finished" for job in self.jobs)
-        self.say(f"{len(self.jobs)} jobs, {done} done before, {self.at_once} at once")
+        done = sum(job.state in ("finished", "pruned") for job in self.jobs)
+        self.say(f"{len(self.jobs) + self.later()} jobs, {done} done before, {self.at_once} at once")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,7 +102,7 @@ class Board:
         if not took:
             return None
         each = sum(took) / len(took)
-        left = sum(each for job in self.jobs if job.state == "waiting")
+        left = each * (self.later() + sum(job.state == "waiting" for job in self.jobs))
         left += sum(max(0.0, each * (1 - _share(job))) for job in self.jobs if job.state == "running")
         return left / self.at_once
 
@@ -94,8 +111,9 @@ class Board:
         return f", {duration(left)} left" if left else ""
 
     def _count(self, job: Job) -> str:
-        wide = len(str(len(self.jobs)))
-        return f"[{job.point.number + 1:>{wide}}/{len(self.jobs)}]"
+        every = job.of or len(self.jobs)
+        kind = "" if job.point.trial is None else "trial "
+        return f"{kind}[{job.point.number + 1:>{len(str(every))}}/{every}]"
 
 
 class _Table(Board):
@@ -145,6 +163,7 @@ class _Table(Board):
             state = Text("measuring" if measuring else job.state, _STYLES[job.state])
             table.add_row(*_cells(job), state, style="" if job.row else "dim")
         counts = [f"{n} {state}" for state in _STYLES if (n := sum(j.state == state for j in self.jobs))]
+        counts += [f"{self.later()} to come"] if self.later() else []
         table.caption = (
             f"{', '.join(counts)}; {duration(time.monotonic() - self._began)} so far{self._left()}"
         )
@@ -153,19 +172,19 @@ class _Table(Board):
     def _chosen(self) -> list[Job]:
         """As many as there is room for: those that run or failed first, then the newest done, then those to come."""
         room = max(3, self.console.height - 5)
-        order = {"running": 0, "failed": 1, "stopped": 1, "finished": 2, "waiting": 3}
+        order = {"running": 0, "failed": 1, "stopped": 1, "finished": 2, "pruned": 2, "waiting": 3}
         ranked = sorted(
             self.jobs,
             key=lambda j: (order[j.state], -j.point.number if j.state == "finished" else j.point.number),
         )
-        return sorted(ranked[:room], key=lambda job: job.point.number)
+        return sorted(ranked[:room], key=lambda job: (job.point.trial is None, job.point.number))
 
 
 def _cells(job: Job) -> list[str]:
     row = job.row
     left = _whole(job) * (1 - _share(job)) if job.state == "running" else 0.0
     return [
-        job.point.label,
+        job.point.label if job.point.trial is None else job.point.tried,
         str(job.point.seed),
         f"{row.get('step', 0):,}/{job.total:,}",
         f"{row['loss']:.3f}" if "loss" in row else "",

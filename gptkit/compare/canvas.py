@@ -71,6 +71,7 @@ class Frame:
         log, log_up: whether they are logarithmic.
         limits: of the vertical axis.
         ticks: of the horizontal axis.
+        dots: draw no line between places.
     """
 
     across: str
@@ -79,6 +80,7 @@ class Frame:
     log_up: bool = False
     limits: tuple[float, float] | None = None
     ticks: Sequence[float] = ()
+    dots: bool = False
 
 
 Stops = Mapping[str, float]
@@ -151,7 +153,7 @@ class Canvas:
         longest = max(len(short(name)) for name in bands)
         ax = _axes(left=50, right=20 + 5.6 * longest, height=max(204, 46 + 12 * len(bands)))
         for name, band in bands.items():
-            self._line(ax, name, band)
+            self._line(ax, name, band, dots=frame.dots)
             if name in stops:
                 x, y, colour = band.x[-1], band.mean[-1], self.colour(name)
                 stop = math.sqrt(x * max(stops[name], x))  # half way, on a logarithmic axis
@@ -184,14 +186,14 @@ class Canvas:
         self._name_ends(ax, bands)
         return svg(ax.figure, title)
 
-    def _line(self, ax: Any, name: str, band: Band) -> None:
+    def _line(self, ax: Any, name: str, band: Band, *, dots: bool = False) -> None:
         colour = self.colour(name)
-        few = len(band.x) < 10
+        few = dots or len(band.x) < 10
         ax.plot(
             band.x,
             band.mean,
             color=colour,
-            ls=self._dash(name),
+            ls="" if dots else self._dash(name),
             marker=self._mark(name) if few else "",
             ms=3.4,
             mew=0,

@@ -13,7 +13,8 @@ from typing import Any
 from gptkit import files
 from gptkit import registry as registered
 from gptkit import run as runs
-from gptkit.compare.results import JOBS, LOG, MEASURES, SWEEP, Point, Results, Trained
+from gptkit.compare.results import JOBS, LOG, MEASURES, PRUNED, SWEEP, TRIALS, Point, Results, Trained
+from gptkit.compare.trials import read_tuned, settled, trials_of
 from gptkit.composing.plain import leaves
 from gptkit.errors import GptkitError, RunError
 from gptkit.train import metrics
@@ -69,8 +70,13 @@ def gather(folder: Path) -> Results:
     """
     folder = Path(folder)
     sweep, points = read_sweep(folder)
+    tuned = read_tuned(folder)
+    points = [settled(point, tuned[point.label]) if point.label in tuned else point for point in points]
     found = [read_run(folder / JOBS / f"{point.number:03d}", point) for point in points]
-    return Results(folder, list(sweep.get("varied", [])), list(sweep.get("command", [])), found, sweep)
+    trials = [read_run(folder / TRIALS / f"{p.number:03d}", p) for p in trials_of(folder, sweep, points)]
+    trials = [trial for trial in trials if trial.config]
+    varied, command = list(sweep.get("varied", [])), list(sweep.get("command", []))
+    return Results(folder, varied, command, found, sweep, trials, tuned)
 
 
 def gather_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Results:
@@ -111,8 +117,9 @@ def read_run(place: Path, point: Point, config: Mapping[str, Any] | None = None)
     """
     result = _json(place / runs.RESULT)
     status = str(result.get("status") or _status(place))
+    status = "pruned" if status != "finished" and (place / PRUNED).is_file() else status
     error = ""
-    if status not in ("finished", "new", "running"):
+    if status not in ("finished", "new", "running", "pruned"):
         error = str(result.get("error") or "\n".join(last_lines(place / LOG)))
     return Trained(
         point=point,

@@ -220,7 +220,8 @@ def _rates(results: Results, comparison: Comparison) -> Iterator[Caution]:
     """One learning rate for variants that may each want another."""
     keys = {key.split(".")[0] for key in results.varied} | {key.rsplit("/", 1)[-1] for key in results.varied}
     rates = {json.dumps(_at(run.config, "optimizer.lr")) for run in results.runs if run.config}
-    tuned = any(key.endswith("lr") for key in results.varied)
+    chosen = {key for values in results.tuned.values() for key in values}
+    tuned = any(key.endswith("lr") for key in (*results.varied, *chosen))
     if tuned or len(rates) != 1:
         return
     if "optimizer" in keys:

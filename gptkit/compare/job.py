@@ -1,6 +1,7 @@
 """One job of a sweep, in a process of its own: `python -m gptkit.compare.job RUN_DIR LENGTHS`.
 
-It trains the run, or goes on with it, and then measures it. What it prints is the job's log.
+It trains the run, or goes on with it, and then measures it, unless there are no lengths. What it prints is
+the job's log.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     end_with_parent()
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-        return job(Path(arguments[0]), [float(factor) for factor in arguments[1].split(",")])
+        return job(Path(arguments[0]), [float(factor) for factor in arguments[1].split(",") if factor])
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -48,7 +49,7 @@ def job(folder: Path, lengths: Sequence[float]) -> int:
 
     run = Run(folder)
     code = 0 if run.status == "finished" else launch(run, quiet=True)
-    if code == 0 and not (folder / MEASURES).is_file():
+    if code == 0 and lengths and not (folder / MEASURES).is_file():
         from gptkit.compare import measure
 
         measure.write(run, lengths)

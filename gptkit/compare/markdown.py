@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from gptkit.compare import series, tables, words
+from gptkit.compare import series, tables, tuning, words
 from gptkit.compare.honesty import Caution
 from gptkit.compare.pairing import Proof
 from gptkit.compare.results import Results
@@ -39,6 +39,11 @@ def _lines(
     ):
         if table:
             yield from ("", f"## {heading}", "", *_table(table))
+    tuned = tuning.tables(results, labels)
+    if tuned:
+        yield from ("", "## Tuning", "", _text(tuning.told(results)))
+        for table in tuned:
+            yield from ("", *_table(table))
     if proofs:
         yield from ("", "## Equal ground", "")
         yield from (f"- {'held' if proof.held else 'NOT HELD'}: {_text(proof.text)}" for proof in proofs)

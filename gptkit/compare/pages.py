@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from gptkit.compare import series, tables, words
+from gptkit.compare import series, tables, tuning, words
 from gptkit.compare.honesty import Caution
 from gptkit.compare.ink import PALETTE, Plot, css
 from gptkit.compare.pairing import Proof
@@ -134,6 +134,9 @@ class _Page:
         )
         none = "There is no curve: fewer than two validations in each run."
         yield "curves", "Learning curves", self.panels("curve-", note, none)
+        tuned = "".join(map(self.table, tuning.tables(self.results, self.labels)))
+        if tuned:
+            yield "tuning", "Tuning", self.panels("tuning-", tuning.told(self.results), "") + tuned
         note = "Mean over seeds after training: how much a longer past within the context helps."
         yield (
             "position",

@@ -4,7 +4,7 @@
 
 A key with several values varies; several such keys make a grid, or pairs with `zip=one,other`. All
 other words hold for every point. Points are ordered by seed, so that a sweep that is cut short has
-whole pairs.
+whole pairs. With `tune=` each variant has trials first; what they choose is added to its points then.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any
 from gptkit import environment, files
 from gptkit import run as runs
 from gptkit.compare.asked import Asked, read, split
-from gptkit.compare.equal import Budget, matching_width, sizes
-from gptkit.compare.results import JOBS, SWEEP, Point
-from gptkit.compare.variants import Variant, key_of, variants
+from gptkit.compare.grid import Config, Grid, check_trials, composed
+from gptkit.compare.optuna_search import library
+from gptkit.compare.results import JOBS, SWEEP, TRIALS, Point
+from gptkit.compare.spaces import words_of
+from gptkit.compare.variants import key_of, variants
 from gptkit.errors import ConfigError, Problem, RunError, did_you_mean
 
 FORMAT = 1
-
-Config = dict[str, Any]
 
 
 @dataclass
@@ -73,6 +73,7 @@ class Plan:
             "match": self.match,
             "baseline": self.asked.baseline,
             "lengths": self.asked.lengths,
+            "tune": self.asked.tuning.facts() if self.asked.tuning else None,
             "points": [
                 {
                     "number": point.number,
@@ -90,6 +91,8 @@ class Plan:
     def create(self) -> Path:
         """Make the sweep's folder, `sweep.json` first, then a run directory for each point.
 
+        Where variants are tuned their points are not settled yet, and run directories are made later.
+
         Raises:
             RunError: the disk refuses.
         """
@@ -100,14 +103,15 @@ class Plan:
             files.write_json(folder / SWEEP, self.sweep())
         except OSError as error:
             raise RunError(f"{folder} cannot be written: {files.cause(error)}.") from error
-        for point, config in zip(self.points, self.configs, strict=True):
-            create_job(folder, point, config)
+        if not self.asked.tuning:
+            for point, config in zip(self.points, self.configs, strict=True):
+                create_job(folder, point, config)
         return folder
 
 
 def place_of(folder: Path, point: Point) -> Path:
     """The run directory of a point."""
-    return folder / JOBS / f"{point.number:03d}"
+    return folder / (JOBS if point.trial is None else TRIALS) / f"{point.number:03d}"
 
 
 def create_job(folder: Path, point: Point, config: Mapping[str, Any] | None = None) -> runs.Run:
@@ -125,8 +129,8 @@ def create_job(folder: Path, point: Point, config: Mapping[str, Any] | None = No
     place = place_of(folder, point)
     if (place / runs.CONFIG).is_file():
         return runs.Run(place)
-    whole = _grouped(config if config is not None else _composed(list(point.overrides)), folder, point)
-    made = runs.create(whole, point.overrides, root=folder / JOBS)
+    whole = _grouped(config if config is not None else composed(list(point.overrides)), folder, point)
+    made = runs.create(whole, point.overrides, root=place.parent)
     try:
         made.path.rename(place)  # so that a folder with this name is whole
     except OSError as error:
@@ -144,17 +148,23 @@ def plan(words: Sequence[str], *, config_dir: str | os.PathLike[str] | None = No
     Raises:
         ConfigError: words of the sweep's own are wrong, nothing varies, or points cannot be built;
             carries everything that is wrong with every point.
+        UserError: Optuna is asked for and missing.
     """
     own, rest = split(words)
     asked, problems = read(own)
-    found, more = variants(rest, asked.pairs, config_dir)
+    found, more = variants(rest, asked.pairs, config_dir, alone=asked.tuning is not None)
     if problems or more:
         raise ConfigError([*problems, *more])
-    grid = _Grid(found, asked.seeds, config_dir)
+    first = words_of(asked.tuning.checked[0]) if asked.tuning else []
+    grid = Grid(found, asked.seeds, config_dir, first)
     grid.compose()
     match = grid.match() if asked.match else None
     if asked.budget:
         grid.keep_to(asked.budget)
+    if asked.tuning:
+        if asked.tuning.sweeper == "optuna":
+            library()
+        check_trials(asked.tuning, grid, asked.seeds, budget=asked.budget, match=asked.match)
     points, configs = [], []
     for seed in asked.seeds:
         for variant in found:
@@ -169,94 +179,13 @@ def plan(words: Sequence[str], *, config_dir: str | os.PathLike[str] | None = No
     return made
 
 
-class _Grid:
-    """The configs of every variant with every seed."""
-
-    def __init__(self, variants: Sequence[Variant], seeds: Sequence[int], config_dir: Any) -> None:
-        self.variants, self.seeds, self.config_dir = variants, seeds, config_dir
-        self.configs: dict[tuple[str, int], Config] = {}
-
-    def compose(self) -> None:
-        """Compose them all.
-
-        Raises:
-            ConfigError: some cannot be built; tells each problem with the words of the variants that have it.
-        """
-        from gptkit.train.launch import devices
-
-        wrong: dict[Problem, list[str]] = {}
-        alone: bool | None = None  # whether the seed is told to nothing but `seed`
-        for variant in self.variants:
-            try:
-                first = self._config(variant, self.seeds[0])
-                devices(first)
-                if alone is None:
-                    alone = {**self._config(variant, self.seeds[-1]), "seed": first["seed"]} == first
-                for seed in self.seeds:
-                    config = {**first, "seed": seed} if alone else self._config(variant, seed)
-                    self.configs[variant.label, seed] = config
-            except ConfigError as error:
-                words = " ".join(f"{key}={value}" for key, value in variant.values.items())
-                for problem in dict.fromkeys(error.problems):
-                    wrong.setdefault(problem, []).append(words)
-        if wrong:
-            raise ConfigError(
-                problem if len(points) == len(self.variants) else Problem("; ".join(points), str(problem))
-                for problem, points in wrong.items()
-            )
-
-    def match(self) -> dict[str, Any]:
-        """Widen or narrow each variant's feed-forward network towards the first one's parameters.
-
-        Raises:
-            ConfigError: the width is what varies.
-        """
-        if any("model.d_ff" in variant.values for variant in self.variants):
-            told = "it adjusts model.d_ff, which varies here."
-            raise ConfigError([Problem("match", told, "Leave one of them out.")])
-        target = sizes(self._first(self.variants[0])).parameters
-        record: dict[str, Any] = {}
-        for variant in self.variants:
-            width, parameters = matching_width(self._first(variant), target)
-            difference = (parameters - target) / target
-            record[variant.label] = {"parameters": parameters, "d_ff": width, "difference": difference}
-            variant.words += [] if width is None else [f"model.d_ff={width}"]
-        self.compose()
-        return {"parameters": target, "variants": record}
-
-    def keep_to(self, budget: Budget) -> None:
-        """Have each variant use what the budget allows.
-
-        Raises:
-            ConfigError: the number of steps is fixed already.
-        """
-        words = {key_of(word) for variant in self.variants for word in variant.words}
-        if budget.kind != "seconds" and "trainer.max_steps" in words:
-            told = f"budget={budget.kind} decides trainer.max_steps."
-            raise ConfigError([Problem("budget", told, "Leave one of them out.")])
-        for variant in self.variants:
-            variant.words += budget.words(self._first(variant))
-        self.compose()
-
-    def _first(self, variant: Variant) -> Config:
-        return self.configs[variant.label, self.seeds[0]]
-
-    def _config(self, variant: Variant, seed: int) -> Config:
-        return _composed([*variant.words, f"seed={seed}"], self.config_dir)
-
-
-def _composed(words: Sequence[str], config_dir: Any = None) -> Config:
-    from gptkit.compose import compose
-
-    return compose(words, config_dir=config_dir)
-
-
 def _grouped(config: Mapping[str, Any], folder: Path, point: Point) -> Config:
     """The config with what a logger needs to know to show the runs of a sweep together."""
     whole = dict(config)
     wandb = whole.get("logger", {}).get("wandb")
     if wandb is not None:
-        told = {"group": folder.name, "name": f"{point.label}, seed {point.seed}", "job_type": "compare"}
+        kind = "compare" if point.trial is None else "tune"
+        told = {"group": folder.name, "name": point.name, "job_type": kind}
         more = {key: value for key, value in told.items() if wandb.get(key) is None}
         whole["logger"] = {**whole["logger"], "wandb": {**wandb, **more}}
     return whole

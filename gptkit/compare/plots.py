@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gptkit.compare import series, words
+from gptkit.compare import series, tuning, words
 from gptkit.compare.canvas import Canvas, Frame, Row, drawing, short
 from gptkit.compare.ink import Plot
 from gptkit.compare.results import Results
@@ -27,7 +27,7 @@ def draw(results: Results, comparison: Comparison) -> dict[str, Plot]:
 
 class _Draw:
     def __init__(self, results: Results, comparison: Comparison) -> None:
-        self.comparison = comparison
+        self.results, self.comparison = results, comparison
         self.canvas = Canvas(results.labels)
         ranked = series.order(results, (one.label for one in comparison.ranking))
         self.runs = {label: series.runs_of(results, label) for label in ranked[:MOST_LINES]}
@@ -36,6 +36,7 @@ class _Draw:
         yield from self.ranking()
         yield from self.differences()
         yield from self.curves()
+        yield from tuning.plots(self.results, self.canvas, list(self.runs))
         bands = _some({label: series.positions(runs) for label, runs in self.runs.items()})
         if bands:
             frame = Frame("position in the context, tokens", "loss, nats per token", log=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gptkit import files
+from gptkit.compare import tuning
 from gptkit.compare.honesty import Caution
 from gptkit.compare.pairing import Proof
 from gptkit.compare.results import Results, Trained
@@ -88,6 +89,7 @@ def facts(
         "cautions": [dataclasses.asdict(caution) for caution in cautions],
         "proofs": [dataclasses.asdict(proof) for proof in proofs],
         "runs": [_facts(run) for run in results.runs],
+        "tuning": tuning.facts(results),
         "sweep": dict(results.sweep),
     }
 

@@ -2,6 +2,8 @@
 
 20261124-101500-positions-3fa1/
     sweep.json       what was asked: command, varied keys, points, budget, versions; written first
+    trials/000/      one run directory for each trial, where variants are tuned first
+    tuned.json       what the trials chose for each variant
     jobs/000/        one run directory for each point, as `gptkit train` makes it
         measures.json  what was measured after training
         log.txt        what the job printed
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SWEEP, JOBS, MEASURES, LOG = "sweep.json", "jobs", "measures.json", "log.txt"
+TRIALS, TUNED, PRUNED = "trials", "tuned.json", "pruned.json"
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,37 @@ class Point:
         variant: the value of each varied key but the seed, as it was typed: `{"position": "rotary"}`.
         seed: the run's.
         overrides: all words that compose it.
+        trial: which trial of its variant it is; None for a run that is reported.
+        tuned: the value of each tuned key, once it is known.
     """
 
     number: int
     variant: Mapping[str, str]
     seed: int
     overrides: Sequence[str]
+    trial: int | None = None
+    tuned: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
         """The variant in words: `rotary`, or `rotary, n_heads=8` where several keys vary."""
         if len(self.variant) == 1:
             return next(iter(self.variant.values()))
-        return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in self.variant.items())
+        return _short(self.variant)
+
+    @property
+    def name(self) -> str:
+        """The point in words: `rotary, seed 1`; a trial with what it tries: `rotary, lr=0.0003, seed 1000`."""
+        return f"{self.label if self.trial is None else self.tried}, seed {self.seed}"
+
+    @property
+    def tried(self) -> str:
+        """A variant with the values that were tuned: `rotary, lr=0.0003`."""
+        return f"{self.label}, {_short(self.tuned)}"
+
+
+def _short(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in values.items())
 
 
 @dataclass(frozen=True)
@@ -49,7 +70,8 @@ class Trained:
     Attributes:
         point: which one.
         path: its run directory.
-        status: `finished`, `failed`, `stopped`, `lost` or `new`, as `gptkit.run.Run.status` says.
+        status: `finished`, `failed`, `stopped`, `lost` or `new`, as `gptkit.run.Run.status` says; a trial
+            that was ended early is `pruned`.
         result: what `result.json` holds; empty before its end.
         rows: the rows of `metrics.jsonl`: step, tokens, seconds, loss or val_loss, ...
         measures: what `measures.json` holds; empty where nothing was measured.
@@ -85,6 +107,8 @@ class Results:
         command: the words that were typed.
         runs: every point, in order.
         sweep: what `sweep.json` holds.
+        trials: the trials that were begun, where variants were tuned first.
+        tuned: what they chose for each variant: values, trial and loss, by its label.
     """
 
     folder: Path
@@ -92,6 +116,8 @@ class Results:
     command: Sequence[str]
     runs: Sequence[Trained]
     sweep: Mapping[str, Any] = field(default_factory=dict)
+    trials: Sequence[Trained] = ()
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:

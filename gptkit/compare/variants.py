@@ -24,7 +24,11 @@ class Variant:
 
 
 def variants(
-    words: Sequence[str], pairs: Sequence[Sequence[str]], config_dir: str | os.PathLike[str] | None = None
+    words: Sequence[str],
+    pairs: Sequence[Sequence[str]],
+    config_dir: str | os.PathLike[str] | None = None,
+    *,
+    alone: bool = False,
 ) -> tuple[list[Variant], list[Problem]]:
     """Every combination of the values that vary, and what is wrong with the words.
 
@@ -32,6 +36,7 @@ def variants(
         words: of configs; those with several values vary.
         pairs: groups of keys whose values go together, in place of a grid.
         config_dir: a folder with more YAML.
+        alone: whether one variant is enough: nothing varies in a search.
     """
     from gptkit.composing.sweeps import spread
 
@@ -52,6 +57,8 @@ def variants(
         Problem(k, "varies twice.", "Name all its values in one word.") for k in {*keys} if keys.count(k) > 1
     ]
     if not swept and not problems:
+        if alone:
+            return [Variant({"tuned": "best"}, list(words))], []
         hint = "Give a key several values: gptkit compare position=rotary,learned"
         problems.append(Problem("", "Nothing differs between the runs.", hint))
     axes = list(_axes(words, swept, pairs, problems))
