@@ -16,13 +16,14 @@ from torch import Tensor
 
 from gptkit import files
 from gptkit.errors import RunError, UserError, did_you_mean
-from gptkit.interop.gguf.architectures import ARCHITECTURES, metadata, warn_of_gelu
+from gptkit.interop.gguf.architectures import ABSENT, ARCHITECTURES
+from gptkit.interop.gguf.metadata import metadata, warn_of_gelu
 from gptkit.interop.gguf.vocabulary import vocabulary_keys
 from gptkit.interop.gguf.weights import DTYPES, arranged, as_array
 from gptkit.interop.hugging_face import to_hf
 from gptkit.model.gpt import GPT
 
-__all__ = ["ARCHITECTURES", "DTYPES", "save_gguf"]
+__all__ = ["ABSENT", "ARCHITECTURES", "DTYPES", "save_gguf"]
 
 _FILE_TYPES = {"f32": 0, "f16": 1, "bf16": 32}
 
@@ -47,20 +48,24 @@ def save_gguf(model: GPT, file: str | os.PathLike[str], kind: str | None = None,
     if dtype not in DTYPES:
         raise UserError(f"dtype={dtype!r}: expected one of {', '.join(DTYPES)}.")
     if kind is not None and kind not in ARCHITECTURES:
-        hint = did_you_mean(kind, ARCHITECTURES)
-        raise UserError(f"family={kind!r} is not written as GGUF. {hint} Known: {', '.join(ARCHITECTURES)}.")
+        why = f"{ABSENT[kind]}." if kind in ABSENT else did_you_mean(kind, ARCHITECTURES)
+        raise UserError(f"family={kind!r} is not written as GGUF. {why} Known: {', '.join(ARCHITECTURES)}.")
     library = _library()
     if os.path.lexists(place):
         raise RunError(f"{place} is there already. Choose another place, or remove it first.")
     kind, config, state = _family(model, kind)
     arch, keys = ARCHITECTURES[kind], metadata(kind, config)
+    if not hasattr(library.MODEL_ARCH, arch.member):
+        raise UserError(
+            f"The `gguf` library here knows no {arch.name}. pip install -U gguf gets one that does."
+        )
     names = library.get_tensor_name_map(library.MODEL_ARCH[arch.member], keys[f"{arch.name}.block_count"])
     arrays = {name: as_array(name, tensor, dtype) for name, tensor in arranged(kind, config, state, names)}
     told = {
         "general.type": "model", "general.name": place.stem, "general.file_type": _FILE_TYPES[dtype],
         "general.quantization_version": library.GGML_QUANT_VERSION, **keys,
     }  # fmt: skip
-    warn_of_gelu(config)
+    warn_of_gelu(kind, config)
     vocab = vocabulary_keys(model.tokenizer, model.shape.vocab_size)
     told |= {f"tokenizer.ggml.{key}": value for key, value in vocab.items()}
     try:
@@ -101,8 +106,10 @@ def _family(model: GPT, kind: str | None) -> tuple[str, dict[str, Any], dict[str
     if refused is not None:
         raise refused
     config, _ = to_hf(model)  # where no family at all holds it, says what differs
-    kind, known = config["model_type"], ", ".join(ARCHITECTURES)
-    raise UserError(f"This model is a {kind}, which is not written as GGUF. Written are: {known}.")
+    name, known = config["model_type"], ", ".join(ARCHITECTURES)
+    raise UserError(
+        f"This model is a {name}, which is not written as GGUF: {ABSENT[name]}. Written are: {known}."
+    )
 
 
 def _write(
