@@ -282,10 +282,19 @@ def test_what_cannot_be_held_is_refused(tmp_path: Path) -> None:
         section_of({**OPT, "model_type": "opt", "word_embed_proj_dim": 16})
     with pytest.raises(UserError, match="rope_type='spiral' is not known"):
         section_of({**LONG, "model_type": "falcon", "rope_parameters": {"rope_type": "spiral"}})
-    with pytest.raises(UserError, match="alibi=True"):
+    with pytest.raises(UserError, match="alibi=True: Falcon rounds"):
         section_of({**LONG, "model_type": "falcon", "alibi": True})
     with pytest.raises(UserError, match="has no config.json"):
         load_hf(tmp_path)
+
+
+def test_falcon_s_alibi_is_no_function_of_distance() -> None:
+    from transformers.models.falcon.modeling_falcon import build_alibi_tensor
+
+    bias = build_alibi_tensor(torch.ones(1, 2048, dtype=torch.long), 32, torch.float32)[0, 0]
+    steps = bias.diff()  # of ALiBi, all alike
+    assert steps.min() == 0
+    assert steps.max() > 4 * steps.mean()
 
 
 def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:

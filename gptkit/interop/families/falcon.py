@@ -1,4 +1,8 @@
-"""Falcon (Almazrouei et al. 2023): few heads of keys and values, blocks in parallel, rotary or ALiBi."""
+"""Falcon (Almazrouei et al. 2023): few heads of keys and values, blocks in parallel, rotary positions.
+
+Those with ALiBi (Falcon-RW) are refused: `transformers` adds slope * position in bfloat16, by a key's
+place in the text. At the shape of Falcon-RW-1B and 2,048 tokens, ALiBi itself gives other logits.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,8 @@ def read(fields: Fields) -> dict[str, Any]:
     norms = fields.take("num_ln_in_parallel_attn", None) or (2 if new else 1)
     if fields.take("alibi", False):
         rotary(fields)
-        fields.refuse("alibi", "Falcon divides its biases with its scores, as no other model does")
+        why = "Falcon rounds each position's bias to 8 bits, so that biases are no function of distance"
+        fields.refuse("alibi", why)
     block = {"name": "parallel", "shared_norm": norms == 1} if new or parallel else {"name": "pre"}
     return {
         "context_length": context, "d_model": width, "n_layers": fields.whole("num_hidden_layers"), "n_heads": heads,
