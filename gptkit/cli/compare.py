@@ -11,6 +11,7 @@ from gptkit.cli.arguments import split_flags, take_key
 from gptkit.errors import UserError
 
 if TYPE_CHECKING:
+    from gptkit.compare.launcher import Launcher
     from gptkit.compare.plan import Plan
     from gptkit.compare.results import Results
 
@@ -45,6 +46,7 @@ first one trains. Values: one,other   choice(one,other)   range(1,6)   glob(rota
   lengths=0.5,1,2,4     parts and multiples of the context to measure at afterwards
   name=WORD             a word for the folder, which is made in run_root
   jobs=auto             how many trainings at once
+  hydra/launcher=NAME   have submitit_slurm, submitit_local, joblib or ray do the jobs; hydra.launcher.KEY=...
 
   -q, --quiet           show failures and the verdict alone
   --dry-run             compose and check all, and list them
@@ -64,13 +66,16 @@ def run(args: list[str]) -> int:
     quiet, as_json = "-q" in flags or "--quiet" in flags, "--json" in flags
     resume, words = take_key(words, "resume")
     given, words = take_key(words, "runs")
+    from gptkit.compare.launcher import take
+
+    launcher, words = (None, words) if given is not None else take(words)
     if resume is not None or given is not None:
         told, jobs = _of_report(words, with_jobs=resume is not None)
         if given is not None:
             from gptkit.compare.gather import gather_runs
 
             return _report(gather_runs(given), quiet=quiet, as_json=as_json, **told)
-        return _run(_sweep(str(resume)), jobs, quiet=quiet, as_json=as_json, **told)
+        return _run(_sweep(str(resume)), jobs, launcher, quiet=quiet, as_json=as_json, **told)
     from gptkit.compare.plan import plan
     from gptkit.compare.ready import expanded
 
@@ -78,17 +83,25 @@ def run(args: list[str]) -> int:
     if "--dry-run" in flags:
         _list(made, as_json=as_json)
         return 0
-    return _run(made.create(), made.asked.jobs, quiet=quiet, as_json=as_json)
+    return _run(made.create(), made.asked.jobs, launcher, quiet=quiet, as_json=as_json)
 
 
-def _run(folder: Path, jobs: int | None, *, quiet: bool, as_json: bool, **told: str | None) -> int:
+def _run(
+    folder: Path,
+    jobs: int | None,
+    launcher: Launcher | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+    **told: str | None,
+) -> int:
     """Run what is missing of a sweep, and report on all of it."""
     from gptkit.compare import jobs as work
     from gptkit.compare.gather import gather
 
     if not quiet:
         print(f"Comparing in {folder}", file=sys.stderr)
-    code = work.run(folder, jobs=jobs, quiet=quiet)
+    code = work.run(folder, jobs=jobs, quiet=quiet, launcher=launcher)
     if code == work.INTERRUPTED:
         print(f"Stopped. To go on: gptkit compare resume={folder}", file=sys.stderr)
         return code

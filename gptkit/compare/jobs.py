@@ -15,8 +15,9 @@ from typing import Any
 
 from gptkit.compare.board import Board, make_board
 from gptkit.compare.gather import read_sweep
+from gptkit.compare.launcher import Launched, Launcher
 from gptkit.compare.machine import Share, shares
-from gptkit.compare.processes import Nursery, Scratch, starter
+from gptkit.compare.processes import Starter, starter
 from gptkit.compare.stages import Work, work_of
 from gptkit.compare.task import Job
 
@@ -24,13 +25,16 @@ FAILED, INTERRUPTED = 3, 130
 _POLL_SECONDS = 0.05
 
 
-def run(folder: Path, *, jobs: int | None = None, quiet: bool = False) -> int:
+def run(
+    folder: Path, *, jobs: int | None = None, quiet: bool = False, launcher: Launcher | None = None
+) -> int:
     """Run every point of a sweep that is not finished.
 
     Args:
         folder: the sweep's.
         jobs: how many at once; None fills the machine.
         quiet: tell of failures alone.
+        launcher: has the jobs done elsewhere; None does them on this machine.
 
     Returns:
         0; 3 if some failed; 130 if a signal stopped them, and they can be gone on with.
@@ -43,9 +47,9 @@ def run(folder: Path, *, jobs: int | None = None, quiet: bool = False) -> int:
     work = work_of(folder, *read_sweep(folder))
     if not work.left:
         return FAILED if work.failed else 0
-    free = shares(work.configs(), jobs)
+    free = [Share(1)] * (jobs or work.most) if launcher else shares(work.configs(), jobs)
     with (
-        starter(free[0].environment) as processes,
+        Launched(launcher, folder) if launcher else starter(free[0].environment) as processes,
         make_board(work.jobs, len(free), quiet=quiet, later=work.later) as board,
         _Signals() as signals,
     ):
@@ -55,9 +59,7 @@ def run(folder: Path, *, jobs: int | None = None, quiet: bool = False) -> int:
     return FAILED if work.failed else 0
 
 
-def _run(
-    work: Work, free: deque[Share], processes: Scratch | Nursery, board: Board, signals: _Signals
-) -> None:
+def _run(work: Work, free: deque[Share], processes: Starter, board: Board, signals: _Signals) -> None:
     """Keep all shares busy until nothing is left to do."""
     running: list[Job] = []
     passed_on = 0
@@ -67,6 +69,7 @@ def _run(
                 job.start(free.popleft(), processes)
                 running.append(job)
                 board.started(job)
+            processes.flush()
             if not running:
                 return
             if signals.count > passed_on:

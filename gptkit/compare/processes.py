@@ -30,11 +30,46 @@ _STOPS = (signal.SIGINT, signal.SIGTERM)
 class Process(Protocol):
     """One that was started."""
 
-    pid: int
-
     def poll(self) -> int | None:
         """How it ended, below zero for the signal that killed it; None while it runs."""
         ...
+
+    def send(self, number: int) -> None:
+        """Send it a signal; SIGKILL goes to all that it started."""
+        ...
+
+
+class Starter(Protocol):
+    """Starts jobs."""
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+        """Start a job in a session of its own."""
+        ...
+
+    def flush(self) -> None:
+        """Nothing more is to be started for now."""
+        ...
+
+
+class Local:
+    """A process on this machine that leads a session of its own."""
+
+    pid: int
+
+    def send(self, number: int) -> None:
+        """Send it a signal; SIGKILL goes to all that it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if number == signal.SIGKILL:
+                os.killpg(self.pid, number)
+            else:
+                os.kill(self.pid, number)
+
+
+class _Spawned(Local):
+    """A job that was started from scratch."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.pid, self.poll = process.pid, process.poll
 
 
 class Scratch:
@@ -43,14 +78,17 @@ class Scratch:
     def __enter__(self) -> Scratch:
         return self
 
+    def flush(self) -> None:
+        pass
+
     def __exit__(self, *_: object) -> None:
         pass
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> _Spawned:
         """Start a job in a session of its own."""
         command = [sys.executable, "-m", "gptkit.compare.job", *arguments]
         with log.open("ab") as file:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
@@ -58,6 +96,7 @@ class Scratch:
                 stderr=file,
                 start_new_session=True,
             )
+        return _Spawned(process)
 
 
 class Nursery:
@@ -89,7 +128,10 @@ class Nursery:
                 pipe.close()  # type: ignore[union-attr]
         self._process.wait()
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+    def flush(self) -> None:
+        pass
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> _Fork:
         """Start a job in a session of its own.
 
         Raises:
@@ -127,7 +169,7 @@ class Nursery:
         return bool(said)
 
 
-class _Fork:
+class _Fork(Local):
     """A job that the nursery started."""
 
     def __init__(self, pid: int, nursery: Nursery) -> None:

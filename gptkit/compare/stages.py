@@ -43,6 +43,11 @@ class Work(Protocol):
         """Whether a run that is to be reported failed, or cannot be made."""
         ...
 
+    @property
+    def most(self) -> int:
+        """How many jobs may well go at once, where there is room for any number."""
+        ...
+
     def configs(self) -> list[Mapping[str, Any]]:
         """One for each job that is left, to know what it needs of the machine."""
         ...
@@ -98,6 +103,10 @@ class Points:
     @property
     def failed(self) -> bool:
         return any(job.state == "failed" for job in self.jobs)
+
+    @property
+    def most(self) -> int:
+        return len(self._waiting)
 
     def configs(self) -> list[Mapping[str, Any]]:
         return [job.config for job in self._waiting]
@@ -158,6 +167,11 @@ class Tuned:
         """A failed trial is no failed run: it is what a range that reaches too far brings."""
         reported = [job for job in self.jobs if job.point.trial is None]
         return any(job.state == "failed" for job in reported) or not {*self.labels} <= {*self.tuned}
+
+    @property
+    def most(self) -> int:
+        """All that is left; but Optuna learns from the trials that have ended, so each variant has two."""
+        return 2 * len(self.labels) if self.tuning.sweeper == "optuna" else len(self._next) + len(self.points)
 
     def configs(self) -> list[Mapping[str, Any]]:
         return [self._bases[point.label] for point in self._next] + [job.config for job in self._ready]

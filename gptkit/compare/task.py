@@ -13,7 +13,7 @@ from gptkit import files
 from gptkit import run as runs
 from gptkit.compare.gather import last_lines
 from gptkit.compare.machine import Share
-from gptkit.compare.processes import Nursery, Process, Scratch
+from gptkit.compare.processes import Process, Starter
 from gptkit.compare.results import LOG, MEASURES, PRUNED, Point
 
 
@@ -59,7 +59,7 @@ class Job:
         """Whether it was ended early, since others do better."""
         return (self.run.path / PRUNED).is_file()
 
-    def start(self, share: Share, starter: Scratch | Nursery) -> None:
+    def start(self, share: Share, starter: Starter) -> None:
         """Begin, or go on from the newest checkpoint."""
         self.share, self.state, self._began = share, "running", time.monotonic()
         arguments = [str(self.run.path.resolve()), ",".join(map(str, self.factors))]
@@ -88,11 +88,7 @@ class Job:
     def send(self, number: int) -> None:
         """Pass a signal on; SIGKILL goes to all that it started."""
         assert self._process is not None
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if number == signal.SIGKILL:
-                os.killpg(self._process.pid, number)
-            else:
-                os.kill(self._process.pid, number)
+        self._process.send(number)
 
     def prune(self) -> None:
         """Have it save a checkpoint and end.
