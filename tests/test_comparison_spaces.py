@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from gptkit.cli import main
+from gptkit.cli.candidates import candidates
 from gptkit.compare import spaces
 from gptkit.compare.plan import plan
 from gptkit.errors import ConfigError
@@ -100,6 +102,16 @@ def test_several_keys() -> None:
 def test_what_cannot_be_tuned_is_told_before_anything_trains(words: list[str], told: str) -> None:
     assert told in problems("position=rotary,none", *words)
     assert not Path("runs").exists()
+
+
+def test_what_would_be_tried_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--dry-run", "position=rotary,none", "seed=1,2", RATES, "trials=2", *TINY]) == 0
+    told = capsys.readouterr().out
+    assert (
+        "4 trials first: 2 of each variant, on seed 1000.\n  optimizer.lr=1e-4\n  optimizer.lr=1e-1\n" in told
+    )
+    assert "4 jobs: 2 variants with 2 seeds each. Nothing was run." in told
+    assert candidates("gptkit compare sweeper=") == ["sweeper=grid", "sweeper=optuna"]
 
 
 def test_a_seed_that_is_reported_tunes_nothing() -> None:

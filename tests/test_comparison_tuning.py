@@ -17,11 +17,12 @@ import pytest
 
 import gptkit
 from gptkit.compare import jobs, report, tuning
-from gptkit.compare.gather import gather
+from gptkit.compare.gather import gather, read_sweep
 from gptkit.compare.honesty import warnings
 from gptkit.compare.plan import plan
 from gptkit.compare.processes import Nursery, Scratch, starter
 from gptkit.compare.results import Point, Results, Trained
+from gptkit.compare.stages import work_of
 from gptkit.compare.statistics import compare
 from gptkit.errors import RunError
 
@@ -130,10 +131,13 @@ def test_trials_that_fail_are_not_chosen_and_told(shared: None) -> None:
     Path("short.txt").write_text(20 * TEXT)  # too late: the choice stands, and its trial is not run again
     assert jobs.run(folder, quiet=True) == 0
     assert [trial.status for trial in gather(folder).trials] == ["new", "finished"]
+    work = work_of(folder, *read_sweep(folder))
+    assert (work.left, work.failed, work.later()) == (False, False, 0)
+    assert [job.state for job in work.jobs] == ["failed", "finished", "finished"]
 
 
 def test_ctrl_c_in_the_trials_loses_nothing(shared: None) -> None:
-    long = ["trainer.max_steps=250", "trainer.eval_every=null", "trainer.checkpoint_every=null"]
+    long = ["trainer.max_steps=2000", "trainer.eval_every=null", "trainer.checkpoint_every=null"]
     words = ["position=rotary,none", "seed=1", RATES, "trials=2", "jobs=2", *TINY, *long]
     process = subprocess.Popen(
         [sys.executable, "-m", "gptkit", "compare", *words], stderr=subprocess.PIPE, text=True
@@ -155,11 +159,18 @@ def test_ctrl_c_in_the_trials_loses_nothing(shared: None) -> None:
     assert {run.status for run in found.runs} == {"new"}
     assert not found.tuned
 
+    last = max(trial.result["steps"] for trial in found.trials) + 2  # so that the rest takes no time
+    sweep = (folder / "sweep.json").read_text()
+    (folder / "sweep.json").write_text(sweep.replace("max_steps=2000", f"max_steps={last}"))
+    for trial in found.trials:
+        config = json.loads((trial.path / "config.json").read_text())
+        config["trainer"]["max_steps"] = last
+        (trial.path / "config.json").write_text(json.dumps(config))
     assert jobs.run(folder, quiet=True) == 0
     found = gather(folder)
     assert [trial.status for trial in found.trials] == ["finished"] * 4
     assert [run.status for run in found.runs] == ["finished"] * 2
-    assert [row["step"] for row in found.trials[0].rows if "loss" in row] == list(range(1, 251))
+    assert [row["step"] for row in found.trials[0].rows if "loss" in row] == list(range(1, last + 1))
     assert "Going on from step" in (found.trials[0].path / "log.txt").read_text()
 
 

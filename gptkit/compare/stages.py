@@ -177,7 +177,9 @@ class Tuned:
         return [self._bases[point.label] for point in self._next] + [job.config for job in self._ready]
 
     def later(self) -> int:
-        return self._every + len(self.points) - len(self.jobs)
+        begun = {job.point.number for job in self.jobs if job.point.trial is not None}
+        trials = sum(point.number not in begun for point in self._next)
+        return trials + sum(point.label not in self.tuned for point in self.points)
 
     def take(self) -> Job | None:
         if not self._next:
@@ -228,6 +230,8 @@ class Tuned:
             self._tell(job)
         elif point.label not in self.tuned:
             self._next.append(point)
+        elif job:
+            job.state = "failed"  # and stays so: the choice was made without it
 
     def _tell(self, job: Job) -> None:
         """Keep what a trial came to."""
