@@ -14,7 +14,8 @@ import pytest
 from gptkit.cli import main
 from gptkit.compare import jobs, launcher
 from gptkit.compare.gather import gather
-from gptkit.compare.launcher import BEGUN, EXIT, STOP, Launched, Launcher, take
+from gptkit.compare.launched import BEGUN, EXIT, STOP, Launched
+from gptkit.compare.launcher import Launcher, take
 from gptkit.compare.plan import create_job, plan
 from gptkit.errors import UserError
 
@@ -77,20 +78,20 @@ def test_one_that_is_missing_says_what_to_install(name: str, extra: str) -> None
 
 
 def test_what_is_called_comes_from_the_plugin_alone(basic: Launcher) -> None:
-    _, config = launcher._config(basic, Path("a'b,c=d"))
+    _, config = launcher.hydra_config(basic, Path("a'b,c=d"))
     assert config.hydra.launcher._target_ == "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
     assert config.hydra.sweep.dir == "a'b,c=d"
     with pytest.raises(UserError, match="only the plugin itself says what is called"):
-        launcher._config(Launcher("basic", ("hydra.launcher._target_=os.system",)), Path())
+        launcher.hydra_config(Launcher("basic", ("hydra.launcher._target_=os.system",)), Path())
     with pytest.raises(UserError, match="basic cannot be set up: Could not override 'hydra.launcher.x'"):
-        launcher._config(Launcher("basic", ("hydra.launcher.x=1",)), Path())
+        launcher.hydra_config(Launcher("basic", ("hydra.launcher.x=1",)), Path())
 
 
 def test_it_leaves_hydra_as_it_was(basic: Launcher) -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     assert not GlobalHydra.instance().is_initialized()
-    launcher._config(basic, Path())
+    launcher.hydra_config(basic, Path())
     assert not GlobalHydra.instance().is_initialized()
 
 

@@ -99,6 +99,7 @@ def test_every_variant_tries_the_same_and_reports_with_its_best(
     report.write(found, comparison, list(tuning.cautions(found)), [])
     facts = json.loads((folder / "results.json").read_text())["tuning"]
     assert facts["seeds"] == [7, 8]
+    assert (facts["trials_each"], len(facts["trials"])) == (2, 8)
     assert facts["chosen"] == found.tuned
     assert [x for x, _, _ in facts["curves"]["optimizer.lr"]["rotary"]] == [1e-4, 0.1]
     page = (folder / "report.html").read_text()

@@ -15,7 +15,8 @@ from typing import Any
 
 from gptkit.compare.board import Board, make_board
 from gptkit.compare.gather import read_sweep
-from gptkit.compare.launcher import Launched, Launcher
+from gptkit.compare.launched import Launched
+from gptkit.compare.launcher import Launcher
 from gptkit.compare.machine import Share, shares
 from gptkit.compare.processes import Starter, starter
 from gptkit.compare.stages import Work, work_of

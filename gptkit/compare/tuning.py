@@ -29,6 +29,7 @@ def facts(results: Results) -> dict[str, Any] | None:
         return None
     return {
         **{key: value for key, value in tuning.facts().items() if key != "values"},
+        "trials_each": tuning.trials,
         "keys": tuning.keys,
         "metric": tuning.metric,
         "chosen": {label: dict(values) for label, values in results.tuned.items()},
