@@ -24,6 +24,7 @@ from gptkit.compare.processes import Nursery, Scratch, starter
 from gptkit.compare.results import Point, Results, Trained
 from gptkit.compare.stages import work_of
 from gptkit.compare.statistics import compare
+from gptkit.compare.trials import read_tuned
 from gptkit.errors import RunError
 
 TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. "
@@ -218,3 +219,23 @@ def test_a_strangers_sweep_is_refused_in_words(here: Path, tune: Any) -> None:
         gather(here)
     with pytest.raises(RunError, match="sweep.json cannot be used: tune: "):
         jobs.run(here)
+
+
+def test_nothing_is_chosen_while_a_trial_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = plan(["position=rotary,none", "seed=1", RATES, "trials=2", *TINY]).create()
+    work = work_of(folder, *read_sweep(folder))
+    trials = [job for _ in range(4) if (job := work.take())]
+    assert work.take() is None
+    assert work.later() == 2
+    losses = {job.point.name: loss for job, loss in zip(trials, (3.0, 2.0, 1.0, 4.0), strict=True)}
+    monkeypatch.setattr(work, "_loss", lambda job: losses[job.point.name])
+    for job, state in zip(trials, ("finished", "finished", "stopped", "failed"), strict=True):
+        job.state = state
+        work.ended(job)
+    assert read_tuned(folder) == {"none": {"optimizer.lr": "1e-4"}}
+    trials[2].state = "finished"
+    work.ended(trials[2])
+    assert read_tuned(folder)["rotary"] == {"optimizer.lr": "1e-1"}
+    final = [work.take(), work.take(), work.take()]
+    assert [job and job.name for job in final] == ["rotary, seed 1", "none, seed 1", None]
+    assert work.later() == 0
