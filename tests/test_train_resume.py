@@ -76,6 +76,32 @@ def test_the_rest_may(key: str, value: Any) -> None:
     check_resumable(CONFIG, changed(key, value))
 
 
+AVERAGE = {"ema": {"decay": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (AVERAGE, {"ema": {"decay": 0.8}}, "callback.ema.decay"),
+        (AVERAGE, {}, "callback.ema"),
+        ({}, AVERAGE, "callback.ema"),
+        ({"early_stop": {}}, {"early_stop": {}, **AVERAGE}, "callback.ema"),
+    ],
+)
+def test_what_a_run_is_judged_by_may_not_change(
+    before: dict[str, Any], now: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_resumable({**CONFIG, "callback": before}, {**CONFIG, "callback": now})
+    assert [problem.key for problem in caught.value.problems] == [told]
+
+
+def test_callbacks_that_only_watch_may_come_and_go() -> None:
+    limit = {"time_limit": {"minutes": 1.0}}
+    check_resumable({**CONFIG, "callback": AVERAGE}, {**CONFIG, "callback": {**AVERAGE, **limit}})
+    check_resumable({**CONFIG, "callback": limit}, CONFIG)
+
+
 def test_every_problem_is_told_at_once() -> None:
     config = changed("seed", 2)
     config["model"]["d_model"] = 64

@@ -101,7 +101,7 @@ def stopped(folder: Path, monkeypatch: pytest.MonkeyPatch, step: int, number: in
 
     def of(cls: type, *given: Any) -> Job:
         job = original(cls, *given)
-        job.callbacks.append(_StopAfter(step - 1, number))
+        job.callbacks["stop"] = _StopAfter(step - 1, number)
         return job
 
     monkeypatch.setattr(Job, "of", classmethod(of))

@@ -1,15 +1,19 @@
-"""What training's parts promise: optimizers resume and decay rightly, schedules and samplers are pure."""
+"""What training's parts promise: optimizers and callbacks go on exactly, schedules and samplers are pure."""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from gptkit.testing.checks import law
 from gptkit.testing.subject import VOCABULARY, Subject, named_errors_refuse, tokens
+from gptkit.train.meter import StepOutcome
 
 
 @law("optimizer")
@@ -139,21 +143,81 @@ def sums_over_targets(subject: Subject) -> None:
 
 @law("callback")
 def only_watches(subject: Subject) -> None:
-    """Told of steps and validations it answers yes or no, and changes no weight."""
-    import copy
+    """Told of steps and validations it answers yes or no, and the weights that are trained stay bit for bit."""
+    model, callback = Subject(subject.component).build(), subject.part()
+    callback.start(model, [])
+    before: dict[str, Tensor] = {}
+    for step in range(1, 4):
+        _move(model, step)
+        before = copy.deepcopy(model.state_dict())
+        assert callback.after_step(_outcome(step)) in (True, False), "after_step answers neither yes nor no."
+        _same(model, before, "Told of a step, it")
+        for _ in range(2):
+            callback.eval()
+            callback.train()
+        _same(model, before, "From eval to train it")
+        assert callback.after_validation(step, 2.0 / step) in (True, False), "after_validation does neither."
+        _same(model, before, "Told of a validation, it")
+    callback.finish({"status": "finished"})
+    _same(model, before, "At the end it")
 
-    from gptkit.train.meter import StepOutcome
+
+@law("callback")
+def is_kept_by_checkpoints(subject: Subject) -> None:
+    """From a checkpoint, trained weights and those that stand in for them go on bitwise as if it had never stopped."""
+    from gptkit.train import state
+
+    def checkpoint(model: Any, callback: Any) -> dict[str, dict[str, Tensor]]:
+        callback.eval()
+        held = copy.deepcopy(state.gather(model, optimizer(model), True, {"it": callback}))
+        callback.train()
+        return held
+
+    def optimizer(model: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.1)
 
     model, callback = Subject(subject.component).build(), subject.part()
-    before = copy.deepcopy(model.state_dict())
     callback.start(model, [])
-    for step in range(1, 4):
-        outcome = StepOutcome(step, 2.0 / step, 48, 1.0, 1e-3, None)  # type: ignore[arg-type]
-        assert callback.after_step(outcome) in (True, False), "after_step answers neither yes nor no."
-        assert callback.after_validation(step, 2.0 / step) in (True, False), "after_validation does neither."
-    callback.finish({"status": "finished"})
+    _steps(model, callback, range(1, 4))
+    held = checkpoint(model, callback)
+    _steps(model, callback, range(4, 6))
+    twin, other = Subject(subject.component).build(), subject.part()
+    state.restore(twin, optimizer(twin), held, {}, {"it": other})
+    for weight, kept in other.state.items():
+        wrong = [word for word, tensor in kept.items() if tensor.shape != weight.shape]
+        assert not wrong, f"{', '.join(wrong)} has not the shape of its parameter."
+    other.train()
+    other.start(twin, [])
+    _steps(twin, other, range(4, 6))
+    _same(twin, model.state_dict(), "Having gone on, it")
+    expected, found = checkpoint(model, callback), checkpoint(twin, other)
+    assert expected.keys() == found.keys(), f"A checkpoint holds {set(found)} and not {set(expected)}."
+    for group, tensors in expected.items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, found[group][name]), f"{group} {name} differs after it went on."
+
+
+def _steps(model: Any, callback: Any, steps: range) -> None:
+    for step in steps:
+        _move(model, step)
+        callback.after_step(_outcome(step))
+
+
+@torch.no_grad()
+def _move(model: Any, step: int) -> None:
+    """Weights move as in an update, by numbers that follow from the step."""
+    generator = torch.Generator().manual_seed(step)
+    for parameter in model.parameters():
+        parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+
+
+def _outcome(step: int) -> StepOutcome:
+    return StepOutcome(step, 2.0 / step, 48, 1.0, 1e-3, None)  # type: ignore[arg-type]
+
+
+def _same(model: Any, expected: Mapping[str, Tensor], who: str) -> None:
     for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name]), f"It changed {name}."
+        assert torch.equal(tensor, expected[name]), f"{who} changed {name}."
 
 
 @law("logger", once=True)

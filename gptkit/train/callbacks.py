@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from gptkit import registry
 from gptkit.errors import ConfigError, Problem
 from gptkit.registry import register
 from gptkit.train.meter import StepOutcome
@@ -16,8 +19,16 @@ from gptkit.train.meter import StepOutcome
 class Callback:
     """Built as `Callback(*, options)`, once on each process; every method may be left out.
 
-    A callback sees the run and may end it; it must not change what is trained.
+    A callback sees the run and may end it; it must not change what is trained. It may keep tensors, and
+    with `eval` and `train` have the run judged by other weights than those that are trained, such as
+    their average.
+
+    Attributes:
+        state: what it keeps of each parameter, by a word: tensors of the parameter's shape, which lie
+            where it lies. Checkpoints hold them, and they are back before `start` when a run goes on.
     """
+
+    state: Mapping[nn.Parameter, dict[str, Tensor]] = MappingProxyType({})
 
     def start(self, model: nn.Module, rows: list[dict[str, Any]]) -> None:
         """Training begins, or goes on after the metrics `rows` of an earlier part of the run."""
@@ -30,8 +41,22 @@ class Callback:
         """A validation was made after update `step`. Returns whether the run has had enough."""
         return False
 
+    def eval(self) -> None:
+        """Put the weights that are to be used in the place of those that are trained.
+
+        The model is validated, sampled from and saved between this and `train`.
+        """
+
+    def train(self) -> None:
+        """Put the weights back that are trained, bit for bit; on going on, out of `state`."""
+
     def finish(self, result: dict[str, Any]) -> None:
         """The run ended; `result` is what `result.json` will hold."""
+
+
+def stands_in(name: str) -> bool:
+    """Whether a registered callback puts other weights in the place of those that are trained."""
+    return registry.load("callback", name).eval is not Callback.eval
 
 
 @register("callback", "early_stop")

@@ -37,7 +37,7 @@ class Job:
         world: the processes.
         agreement: what they settle together.
         share: which examples are this device's.
-        callbacks: the run's, built.
+        callbacks: the run's, built, by name.
     """
 
     run: Run
@@ -46,7 +46,7 @@ class Job:
     world: World
     agreement: Agreement
     share: Share
-    callbacks: list[Callback]
+    callbacks: dict[str, Callback]
 
     @classmethod
     def of(
@@ -76,9 +76,9 @@ class Job:
             world.rank // duplicates,
             world.size // duplicates,
         )
-        callbacks = [
-            registry.load("callback", name)(**options) for name, options in config["callback"].items()
-        ]
+        callbacks = {
+            name: registry.load("callback", name)(**options) for name, options in config["callback"].items()
+        }
         return cls(run, config, dataset, world, Agreement(signal, duplicates), share, callbacks)
 
     @property

@@ -18,8 +18,8 @@ def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse a config that differs from the run's in what decides its weights.
 
     The budget, the hardware, the learning rate and its schedule, the loggers and the names may
-    change; the model, the data and their order, the tokenizer, the objective and the kind of
-    optimizer may not.
+    change; the model, the data and their order, the tokenizer, the objective, the kind of optimizer
+    and a callback that stands in other weights, such as an average, may not.
 
     Args:
         before: the normalised config that the checkpoint was trained with.
@@ -34,7 +34,7 @@ def check_resumable(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             f"the run was trained with {_shown(old)}, and cannot go on with {_shown(new)}.",
             "Leave it as it was, or start a new run without resume.",
         )
-        for root in FIXED
+        for root in (*FIXED, *_judges(before, now))
         for key, old, new in _changes(root, _at(before, root), _at(now, root))
         if key not in FREE
     ]
@@ -77,6 +77,16 @@ def check_text(before: str, now: str) -> None:
                 )
             ]
         )
+
+
+def _judges(*configs: Mapping[str, Any]) -> list[str]:
+    """The callbacks that have a run judged by other weights than those that are trained."""
+    names = dict.fromkeys(name for config in configs for name in config.get("callback") or {})
+    if not names:
+        return []
+    from gptkit.train.callbacks import stands_in  # which takes torch
+
+    return [f"callback.{name}" for name in names if stands_in(name)]
 
 
 def _changes(key: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:

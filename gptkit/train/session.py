@@ -21,6 +21,7 @@ from gptkit.train.module import TrainingModule
 from gptkit.train.reporter import Reporter
 from gptkit.train.resume import check_resumable, check_text
 from gptkit.train.sample import sample_text
+from gptkit.train.sharding import gather_anew
 from gptkit.train.signals import StopSignals
 
 
@@ -53,7 +54,7 @@ class Session(pl.Callback):
         self.job.agreement.connect()
         pl_module.on_non_finite = self._rescue
         rows = self._resume(pl_module)
-        for callback in self.job.callbacks:
+        for callback in self.job.callbacks.values():
             callback.start(self.model, rows)
         if self.reporter:
             self.reporter.start(self.model, self.step)
@@ -76,7 +77,7 @@ class Session(pl.Callback):
         outcome = pl_module.outcome
         self.step = outcome.step
         self.meter.add(outcome)
-        for callback in self.job.callbacks:
+        for callback in self.job.callbacks.values():
             self.job.agreement.enough |= callback.after_step(outcome)
         if self.reporter:
             self.reporter.progress(outcome)
@@ -113,16 +114,24 @@ class Session(pl.Callback):
 
     @contextmanager
     def _as_used(self) -> Iterator[None]:
-        """The weights as they are to be used: an optimizer that trains others swaps them in `eval` and `train`."""
+        """The weights as they are to be used, where the optimizer or a callback has others trained."""
+        with ExitStack() as back:
+            for door in self._doors():
+                door.eval()
+                back.callback(door.train)
+            if self._sharded:
+                back.callback(gather_anew, self.model)
+            yield
+
+    def _doors(self) -> list[Any]:
+        """What may put other weights in the place of those that are trained, by `eval` and `train`."""
         optimizer: Any = self.trainer.optimizers[0]
         swaps = hasattr(optimizer, "eval") and hasattr(optimizer, "train")
-        if swaps:
-            optimizer.eval()
-        try:
-            yield
-        finally:
-            if swaps:
-                optimizer.train()
+        return [*([optimizer] if swaps else []), *self.job.callbacks.values()]
+
+    @property
+    def _sharded(self) -> bool:
+        return strategies.strategy(self.job.config, self.job.world) == "fsdp"
 
     def _due(self, key: str) -> bool:
         every = self.settings[key]
@@ -165,14 +174,13 @@ class Session(pl.Callback):
         if found is None:
             self.stopped_by = self.job.agreement.vote().signal
             return {}
-        for callback in self.job.callbacks:
+        for callback in self.job.callbacks.values():
             self.job.agreement.enough |= callback.after_validation(self.step, found.loss)
         return {"val_loss": found.loss, "val_bits_per_byte": found.bits_per_byte}
 
     def _sample(self) -> None:
         """Draw a text: all processes together where the model is sharded, else the first alone."""
-        shared = strategies.strategy(self.job.config, self.job.world) == "fsdp"
-        if not self.settings["sample_tokens"] or not (shared or self.reporter):
+        if not self.settings["sample_tokens"] or not (self._sharded or self.reporter):
             return
         with self._as_used(), self.trainer.precision_plugin.forward_context():
             text = sample_text(self.model, self.job.dataset.tokenizer, self.job.config)
@@ -183,7 +191,8 @@ class Session(pl.Callback):
         """Write a checkpoint: every process gives its part, the first one writes."""
         optimizer = self.trainer.optimizers[0]
         with self._as_used():  # to the end: on a CPU the checkpoint's tensors are the weights' own memory
-            groups = state.gather(self.model, optimizer, keep=self.reporter is not None)
+            keep = self.reporter is not None
+            groups = state.gather(self.model, optimizer, keep, self.job.callbacks)
             if self.reporter:
                 self.reporter.settle()
                 told = {
@@ -203,7 +212,7 @@ class Session(pl.Callback):
             self._save()
 
     def _resume(self, module: TrainingModule) -> list[dict[str, Any]]:
-        """Put weights, optimizer and counters back; returns the metrics up to there."""
+        """Put weights, optimizer, callbacks and counters back; returns the metrics up to there."""
         store, first = self.job.run.checkpoints, self.job.world.is_first
         rows: list[dict[str, Any]] = []
         newest = store.load() if first and store.steps() else None
@@ -213,10 +222,10 @@ class Session(pl.Callback):
             told = checkpoint.state
             check_resumable(told["config"], self.job.config)
             check_text(told["fingerprint"], self.job.dataset.fingerprint)
-            optimizer: Any = self.trainer.optimizers[0]
-            state.restore(self.model, optimizer, checkpoint.tensors, told["numbers"])
-            if hasattr(optimizer, "eval") and hasattr(optimizer, "train"):
-                optimizer.train()
+            optimizer, callbacks = self.trainer.optimizers[0], self.job.callbacks
+            state.restore(self.model, optimizer, checkpoint.tensors, told["numbers"], callbacks)
+            for door in reversed(self._doors()):
+                door.train()
             self.meter = Meter(told["tokens"], told["seconds"])
             self.step = self._saved_step = module.first_step = step
         if self.reporter:

@@ -32,6 +32,19 @@ def shard(model: nn.Module, mesh: Any) -> nn.Module:
     return model
 
 
+def gather_anew(model: nn.Module) -> None:
+    """Have weights gathered from the devices' parts at the next forward pass.
+
+    FSDP2 keeps the root's gathered after a forward pass that no backward pass follows, and would go on
+    with them though the parts have changed.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def share_layers(model: nn.Module, mesh: Any) -> None:
     """Split the maps of each block over devices (Shoeybi et al. 2019).
 

@@ -1,4 +1,4 @@
-"""A model's weights and its optimizer's state as whole tensors, whatever the strategy made of them.
+"""A model's weights, and what optimizer and callbacks keep of them, as whole tensors under any strategy.
 
 A checkpoint holds whole tensors under the names of the plain model, so a run that was sharded over
 devices goes on in one process, and the other way round.
@@ -6,23 +6,32 @@ devices goes on in one process, and the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from gptkit.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from gptkit.train.callbacks import Callback
+
 Tensors = dict[str, Tensor]
-MODEL, OPTIMIZER = "model", "optimizer"
+MODEL, OPTIMIZER, CALLBACK = "model", "optimizer", "callback"
 
 
-def gather(model: nn.Module, optimizer: torch.optim.Optimizer, keep: bool) -> dict[str, Tensors]:
+def gather(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    keep: bool,
+    callbacks: Mapping[str, Callback] | None = None,
+) -> dict[str, Tensors]:
     """The tensors of a checkpoint; every process takes part, those that `keep` get them.
 
     Returns:
-        `{"model": {name: tensor}, "optimizer": {"exp_avg/name": tensor}}`, on the CPU.
+        `{"model": {name: tensor}, "optimizer": {"exp_avg/name": tensor}}`, on the CPU; and, where
+        callbacks by name keep tensors, `{"callback": {"ema/average/name": tensor}}`.
     """
     groups: dict[str, Tensors] = {MODEL: {}, OPTIMIZER: {}}
     for name, tensor in model.state_dict().items():
@@ -31,6 +40,9 @@ def gather(model: nn.Module, optimizer: torch.optim.Optimizer, keep: bool) -> di
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 _collect(groups[OPTIMIZER], f"{key}/{name}", value, keep)
+        for owner, callback in (callbacks or {}).items():
+            for key, value in callback.state.get(parameter, {}).items():
+                _collect(groups.setdefault(CALLBACK, {}), f"{owner}/{key}/{name}", value, keep)
     return groups
 
 
@@ -46,7 +58,11 @@ def numbers(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any
 
 @torch.no_grad()
 def restore(
-    model: nn.Module, optimizer: torch.optim.Optimizer, groups: dict[str, Tensors], plain: dict[str, Any]
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    groups: dict[str, Tensors],
+    plain: dict[str, Any],
+    callbacks: Mapping[str, Callback] | None = None,
 ) -> None:
     """Put a checkpoint's tensors back, each process taking its part.
 
@@ -66,6 +82,8 @@ def restore(
         if (mine := kept.get(names[p]))
     }
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for owner, callback in (callbacks or {}).items():
+        _restore_callback(model, callback, groups.get(CALLBACK, {}), f"{owner}/")
 
 
 @torch.no_grad()
@@ -82,6 +100,17 @@ def restore_model(model: nn.Module, tensors: Tensors) -> None:
         raise CheckpointError(f"The checkpoint's weights do not fit the model: {listed}.")
     for name, tensor in own.items():
         tensor.copy_(_placed(tensors[name], tensor))
+
+
+def _restore_callback(model: nn.Module, callback: Callback, tensors: Tensors, prefix: str) -> None:
+    kept: dict[nn.Parameter, Tensors] = {}
+    for full, value in tensors.items():
+        if full.startswith(prefix):
+            key, name = full.removeprefix(prefix).split("/", 1)
+            parameter = model.get_parameter(name)
+            kept.setdefault(parameter, {})[key] = _placed(value.to(parameter.device), parameter)
+    if kept:
+        callback.state = kept
 
 
 def _differences(own: Tensors, given: Tensors) -> Iterator[str]:
