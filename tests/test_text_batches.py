@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gptkit.errors import DataError
 from gptkit.text import batches
 from gptkit.text.batches import BatchOrder, Permutation, batch, evaluation_windows, stable_hash
+from gptkit.text.splits import Split
 
 
 def plain_rounds(value: int, bits: int, keys: list[int]) -> int:
@@ -148,7 +149,7 @@ def test_a_split_too_short_for_one_example_is_refused():
 @pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.int64])
 def test_targets_are_the_next_tokens(kind):
     tokens = np.arange(1000, dtype=kind)
-    inputs, targets = batch(tokens, np.asarray([0, 17, 991]), 8)
+    inputs, targets = batch(Split(tokens), np.asarray([0, 17, 991]), 8)
     assert inputs.dtype == targets.dtype == torch.int64
     assert inputs.tolist() == [list(range(s, s + 8)) for s in (0, 17, 991)]
     assert torch.equal(targets, inputs + 1)
@@ -159,10 +160,10 @@ def test_targets_are_the_next_tokens(kind):
 def test_validation_scores_every_token_but_the_first_once(n_tokens, context):
     tokens = np.arange(n_tokens, dtype=np.uint32)
     scored = []
-    starts = evaluation_windows(n_tokens, context)
+    starts = evaluation_windows(Split(tokens), context)
     for group in np.array_split(starts, len(starts) // 3 + 1):
         if len(group):
-            inputs, targets = batch(tokens, group, context)
+            inputs, targets = batch(Split(tokens), group, context)
             inside = targets != -100
             assert torch.equal(targets[inside], inputs[inside] + 1)
             scored += targets[inside].tolist()
@@ -172,11 +173,11 @@ def test_validation_scores_every_token_but_the_first_once(n_tokens, context):
 def test_a_batch_takes_tens_of_microseconds():
     tokens = np.zeros(1_000_000, dtype=np.uint32)
     order = BatchOrder(len(tokens), 64, 12, seed=0)
-    batch(tokens, order.starts(0), 64)
+    batch(Split(tokens), order.starts(0), 64)
     best = 1.0
     for trial in range(20):
         start = time.perf_counter()
         for step in range(trial * 20, trial * 20 + 20):
-            batch(tokens, order.starts(step), 64)
+            batch(Split(tokens), order.starts(step), 64)
         best = min(best, (time.perf_counter() - start) / 20)
     assert best < 200e-6

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gptkit.errors import DataError
+from gptkit.text import encoding as running
 from gptkit.text import shards
 from gptkit.text.corpora import Corpus
 from gptkit.text.shards import Dataset, prepare
@@ -146,7 +147,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-@pytest.mark.parametrize("file", ["train.bin", "val.bin", "val_bytes.bin", "sums.json"])
+@pytest.mark.parametrize("file", ["train.bin", "val.bin", "splits.json"])
 def test_a_damaged_cache_is_built_again(text, cache, builds, how, file):
     first = prepare(config(text)).train.tolist()
     DAMAGE[how](arrays(cache) / file)
@@ -164,7 +165,7 @@ def test_a_damaged_vocabulary_is_made_again(text, cache):
 def test_a_killed_builder_leaves_nothing_in_the_way(text, cache):
     code = (
         "import os, sys\nfrom gptkit.text import shards\n"
-        "shards._seal = lambda folder: os._exit(9)\n"
+        "shards._seal = lambda *given: os._exit(9)\n"
         "shards.prepare({'data': {'name': 'text', 'path': sys.argv[1], 'val_fraction': 0.1},"
         " 'tokenizer': {'name': 'byte'}, 'model': {'context_length': 16}})"
     )
@@ -198,8 +199,8 @@ def test_blocks_have_the_tokens_of_the_whole(monkeypatch, name, mark):
 
     document = "".join(f"word{number * 7919 % 1000}{mark}" for number in range(400)) + "the end of it"
     tokenizer = build_tokenizer({"name": name}, _Lines(document))
-    monkeypatch.setattr(shards, "_BLOCK", 97)
-    blocks = list(shards._blocks(document))
+    monkeypatch.setattr(running, "_BLOCK", 97)
+    blocks = list(running.blocks(document))
     assert "".join(blocks) == document
     assert len(blocks) > 20
     if mark not in (".\n\n", "  ", "\n/", "\t"):  # no border stands at these
@@ -221,14 +222,14 @@ def test_borders_hold_in_every_published_pattern(monkeypatch, name):
     encoding = tiktoken.Encoding(
         name, pat_str=ranks._SHAPES[name][0], mergeable_ranks=alphabet | words, special_tokens={}
     )
-    monkeypatch.setattr(shards, "_BLOCK", 40)
+    monkeypatch.setattr(running, "_BLOCK", 40)
     draw = np.random.default_rng(0)
     for _ in range(300):
         pieces = draw.choice([" ", "\n", "a", "B", "'s", ".", "/", "1", "\t", "é", " a", "a ", "\r\n"], 200)
         document = "x y\nz " * 2 + "".join(pieces)
-        blocks = list(shards._blocks(document))
+        blocks = list(running.blocks(document))
         cuts = np.cumsum([len(block) for block in blocks])[:-1]
-        if all(shards._BORDER.match(document, cut) for cut in cuts):
+        if all(running.BORDER.match(document, cut) for cut in cuts):
             whole = encoding.encode_ordinary(document)
             assert [token for block in blocks for token in encoding.encode_ordinary(block)] == whole
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from gptkit.text.splits import Split
 from gptkit.train.agreement import Agreement, Ballot
 from gptkit.train.data import Documents
 from gptkit.train.evaluate import Evaluation, Evaluator
@@ -29,7 +30,7 @@ def directly(model: torch.nn.Module) -> float:
 
 
 def evaluate(model: torch.nn.Module, agreement: Agreement, **options: int) -> Evaluation | None:
-    evaluator = Evaluator(TOKENS, BYTES, LENGTH, 4, agreement, **options)
+    evaluator = Evaluator(Split(TOKENS, BYTES), LENGTH, 4, agreement, **options)
     return evaluator(model, Documents(model, None), torch.device("cpu"))
 
 
@@ -84,7 +85,7 @@ def test_devices_add_up_to_one(devices: int) -> None:
 def test_a_part_of_the_split_is_spread_over_all_of_it() -> None:
     words = [bytes([97 + token]) * (1 + token % 3) for token in range(VOCAB)]
     evaluator = Evaluator(
-        TOKENS, BYTES, LENGTH, 2, Agreement(lambda: 0), batches=2, token_bytes=words.__getitem__
+        Split(TOKENS, BYTES), LENGTH, 2, Agreement(lambda: 0), batches=2, token_bytes=words.__getitem__
     )
     starts = np.concatenate(evaluator.parts)
     assert len(starts) == 4
@@ -101,9 +102,9 @@ def test_a_part_of_the_split_is_spread_over_all_of_it() -> None:
 
 
 def test_no_text_is_no_validation() -> None:
-    assert not Evaluator(TOKENS[:0], 0, LENGTH, 2, Agreement(lambda: 0))
-    assert not Evaluator(TOKENS[:1], 0, LENGTH, 2, Agreement(lambda: 0))
-    assert Evaluator(TOKENS[:2], 1, LENGTH, 2, Agreement(lambda: 0))
+    assert not Evaluator(Split(TOKENS[:0]), LENGTH, 2, Agreement(lambda: 0))
+    assert not Evaluator(Split(TOKENS[:1]), LENGTH, 2, Agreement(lambda: 0))
+    assert Evaluator(Split(TOKENS[:2], 1), LENGTH, 2, Agreement(lambda: 0))
 
 
 def test_validation_leaves_no_trace_in_training() -> None:

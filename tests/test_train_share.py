@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gptkit.errors import ConfigError
 from gptkit.text.batches import BatchOrder
+from gptkit.text.splits import Split
 from gptkit.train.data import Documents, Share, StepBatches
 from tiny import tiny
 
@@ -22,7 +23,7 @@ def read(devices: int, micro: int | None, step: int, batch_size: int = 8) -> dic
     slots = {}
     for rank in range(devices):
         share = Share.of(batch_size, micro, rank, devices)
-        got = StepBatches(TOKENS, order, share, 5, 0, step + 1).at(step)
+        got = StepBatches(Split(TOKENS), order, share, 5, 0, step + 1).at(step)
         assert got.tokens.shape == got.targets.shape == (share.accumulation, share.micro, 5)
         assert torch.equal(got.targets, got.tokens + 1)
         slots |= {share.slot(index): got.tokens[index] for index in range(share.accumulation)}
@@ -49,14 +50,14 @@ def test_two_devices_read_what_one_reads_in_two_micro_batches() -> None:
 def test_batches_start_anywhere_and_say_how_many_they_are() -> None:
     order = BatchOrder(len(TOKENS), 5, 4, 3)
     share = Share.of(4, None)
-    whole = list(StepBatches(TOKENS, order, share, 5, 0, 30))
-    late = StepBatches(TOKENS, order, share, 5, 17, 30)
+    whole = list(StepBatches(Split(TOKENS), order, share, 5, 0, 30))
+    late = StepBatches(Split(TOKENS), order, share, 5, 17, 30)
     assert len(late) == 13
     for one, other in zip(whole[17:], late, strict=True):
         assert one.step == other.step
         assert torch.equal(one.tokens, other.tokens)
-    assert len(StepBatches(TOKENS, order, share, 5, 30, 30)) == 0
-    assert len(StepBatches(TOKENS, order, share, 5, 31, 30)) == 0
+    assert len(StepBatches(Split(TOKENS), order, share, 5, 30, 30)) == 0
+    assert len(StepBatches(Split(TOKENS), order, share, 5, 31, 30)) == 0
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ def measure(run: Run, lengths: Sequence[float] = LENGTHS) -> dict[str, Any]:
     reading = Reading(model, data)
     context = model.shape.context_length
     found: dict[str, Any] = {"proof": proof(config, data)}
-    if len(data.val) > 1:
+    if data.val_split.scored is not None:
+        found["probes"] = answers(run)
+    elif data.val_split:
         found["loss_by_position"] = by_position(reading, context)
         found["lengths"] = longer(reading, [max(1, round(f * context)) for f in lengths], lengths)
         seen = attention_by_distance(model, reading, context)
@@ -66,6 +68,13 @@ def measure(run: Run, lengths: Sequence[float] = LENGTHS) -> dict[str, Any]:
             found["attention_by_distance"] = seen
     found["cost"] = cost(model, run)
     return found
+
+
+def answers(run: Run) -> list[dict[str, Any]]:
+    """How many answers of each split were right when training ended: accuracy by length, or why none."""
+    told = (run.result() or {}).get("splits", {})
+    rows = [{"split": name, "count": facts.get("examples"), **facts} for name, facts in told.items()]
+    return sorted(rows, key=lambda row: (row.get("length") or 0, row["split"]))
 
 
 def write(run: Run, lengths: Sequence[float] = LENGTHS) -> None:
@@ -86,7 +95,7 @@ class Reading:
     """
 
     def __init__(self, model: GPT, data: Dataset) -> None:
-        self.model, self.tokens = model, data.val
+        self.model, self.split = model, data.val_split
         self.documents = Documents(model, data.tokenizer.end_of_text)
         self.device = next(model.parameters()).device
 
@@ -95,7 +104,7 @@ class Reading:
         """Nats of each next token in windows of some length, and which count: [W, length] each, in parts."""
         rows = max(1, _AT_ONCE // (length * self.model.shape.vocab_size))
         for first in range(0, len(starts), rows):
-            inputs, targets = batch(self.tokens, starts[first : first + rows], length)
+            inputs, targets = batch(self.split, starts[first : first + rows], length)
             given = self.documents.batch(inputs.to(self.device), targets.to(self.device))
             logits = self.model(given.tokens, documents=given.documents).float()
             nats = F.cross_entropy(
@@ -106,7 +115,7 @@ class Reading:
 
 def by_position(reading: Reading, context: int) -> dict[str, Any]:
     """Mean loss at each place of the context, in bins that widen: first places of bins, nats, counts."""
-    starts = evaluation_windows(len(reading.tokens), context)
+    starts = evaluation_windows(reading.split, context)
     if len(starts) * context > _PLACED:
         starts = starts[np.linspace(0, len(starts) - 1, max(1, _PLACED // context)).round().astype(np.int64)]
     total, count = torch.zeros(context, dtype=torch.float64), torch.zeros(context, dtype=torch.float64)
@@ -132,7 +141,7 @@ def longer(reading: Reading, sizes: Sequence[int], factors: Sequence[float]) -> 
     before it on average; `sliding` gives each token at least three quarters of it. `early` is the mean over
     the first quarter of the trained context in the first way: its dearest places.
     """
-    context, room = reading.model.shape.context_length, len(reading.tokens) - 1
+    context, room = reading.model.shape.context_length, len(reading.split.tokens) - 1
     fit = max((size for size in sizes if 2 * size <= room), default=0)
     end = fit + max(1, min(_SCORED, room - fit) // max(1, fit)) * fit  # at least one text of the longest
     found = []
@@ -186,10 +195,10 @@ class _Mean:
 def attention_by_distance(model: GPT, reading: Reading, context: int) -> dict[str, Any] | None:
     """Mean attention weight at each distance back, in bins that double, for each layer; None where an
     attention shows no pattern."""
-    starts = evaluation_windows(len(reading.tokens), context)[:-1][:_WINDOWS]
+    starts = evaluation_windows(reading.split, context)[:-1][:_WINDOWS]
     if not len(starts):
         return None
-    inputs, targets = batch(reading.tokens, starts, context)
+    inputs, targets = batch(reading.split, starts, context)
     given, patterns = reading.documents.batch(inputs.to(reading.device), targets.to(reading.device)), []
     try:
         model(given.tokens, documents=given.documents, patterns=patterns)

@@ -11,20 +11,22 @@ from torch import Tensor
 
 from gptkit.text.batches import BatchOrder, evaluation_windows
 from gptkit.text.shards import Dataset
+from gptkit.text.splits import Split
 
 
 def proof(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
     """Digests of what variants must share to be paired: examples, evaluation, tokenizer, first weights."""
     import gptkit
 
-    trainer, size = config["trainer"], config["data"]["batch_size"]
     context = config["model"]["context_length"]
-    order = BatchOrder(len(data.train), context, size, config["seed"])
-    examples = hashlib.sha256(np.ascontiguousarray(data.train).tobytes())
-    for step in range(trainer.get("max_steps") or 0):
+    order = BatchOrder.of(data.splits["train"], context, config["data"]["batch_size"], config["seed"])
+    examples = _told(data.splits["train"])
+    for step in range(config["trainer"].get("max_steps") or 0):
         examples.update(order.starts(step).tobytes())
-    windows = evaluation_windows(len(data.val), context)
-    told = hashlib.sha256(np.ascontiguousarray(data.val).tobytes() + windows.tobytes())
+    told = hashlib.sha256()
+    for name in sorted(data.splits.keys() - {"train"}):
+        split = data.splits[name]
+        told.update(_told(split).digest() + evaluation_windows(split, context).tobytes())
     model = gptkit.build(config)
     return {
         "batches": examples.hexdigest(),
@@ -33,6 +35,14 @@ def proof(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
         "tokenizer": data.tokenizer.fingerprint(),
         "weights": {name: digest(parameter) for name, parameter in model.named_parameters()},
     }
+
+
+def _told(split: Split) -> hashlib._Hash:
+    """The numbers of a split, and which of them are scored."""
+    found = hashlib.sha256(np.ascontiguousarray(split.tokens).tobytes())
+    if split.scored is not None:
+        found.update(np.ascontiguousarray(split.scored).tobytes())
+    return found
 
 
 def digest(tensor: Tensor) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gptkit.errors import DataError
+from gptkit.signature import REQUIRED
 from gptkit.testing.checks import law
 from gptkit.testing.subject import Subject, named_errors_refuse
+from gptkit.text.examples import Examples
 
 CORPUS = [
     "To be, or not to be: that is the question.\n",
@@ -89,3 +91,28 @@ def batches_alike(subject: Subject) -> None:
     alone = [tokenizer.encode(text) for text in CORPUS]
     assert tokenizer.encode_batch(CORPUS) == alone, "encode_batch differs."
     assert [tokenizer.encode_array(text).tolist() for text in CORPUS] == alone, "encode_array differs."
+
+
+@law("data", once=True)
+def is_the_same_each_time(subject: Subject) -> None:
+    """Two of it give the same text and the same digest; of examples, none that is asked about is trained on."""
+    if any(option.default is REQUIRED for option in subject.component.declaration.options):
+        return  # it reads what only its user has
+    one, other = subject.part(), subject.part()
+    assert one.fingerprint() == other.fingerprint(), "Two of it have different digests."
+    for first, second in zip(one.all_documents(), other.all_documents(), strict=True):
+        assert first == second, f"Two of it give different documents: {first[:40]!r} and {second[:40]!r}."
+    if not isinstance(one, Examples):
+        return
+    mine, theirs = one.splits(0.1), other.splits(0.1)
+    assert {"train", "val"} <= mine.keys() == theirs.keys(), "It lacks train or val, or its splits change."
+    trained = {example.prompt for example in mine["train"].examples}
+    assert trained, "It has nothing to train on."
+    for name, asked in mine.items():
+        examples = list(asked.examples)
+        assert examples == list(theirs[name].examples), f"Two of it give different examples of {name}."
+        assert all(prompt and answer for prompt, answer in examples), (
+            f"{name}: one lacks a prompt or an answer."
+        )
+        known = trained & {example.prompt for example in examples} if name != "train" else set()
+        assert not known, f"{name} asks what is trained on, such as {sorted(known)[0]!r}."

@@ -1,13 +1,14 @@
 """Which tokens each step reads: a function of the seed and the step, and of nothing else.
 
-Training tokens are cut into windows of the context length. Each epoch goes through them in an order
-that a keyed permutation gives, one index at a time, so any step can be asked for at once and there
-is no state to save.
+Running text is cut into windows of the context length; examples have rows of their own. Each epoch
+goes through them in an order that a keyed permutation gives, one index at a time, so any step can be
+asked for at once and there is no state to save.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gptkit.errors import DataError
+from gptkit.text.splits import Split
 
 IGNORED = -100
 _TABLE = 1 << 20  # permutations up to this size are kept whole: 8 MiB
@@ -35,19 +37,33 @@ class BatchOrder:
         context_length: tokens in an example; its targets reach one further.
         batch_size: examples of a step, over all devices.
         seed: decides the order.
+        in_rows: examples stand in rows of `context_length + 1` tokens, and begin nowhere else.
 
     Raises:
         DataError: the split does not hold one example and its next token.
     """
 
-    def __init__(self, n_tokens: int, context_length: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, n_tokens: int, context_length: int, batch_size: int, seed: int, *, in_rows: bool = False
+    ) -> None:
         self.context_length, self.batch_size, self.seed = context_length, batch_size, seed
         spare = n_tokens - 1
         if spare < context_length:
             raise DataError(f"{n_tokens} tokens hold no example of {context_length} and its next token.")
-        self.windows = max(1, (spare - context_length + 1) // context_length)
-        self.slack = spare - self.windows * context_length
+        if in_rows:
+            self.stride = context_length + 1
+            self.windows, self.slack = n_tokens // self.stride, 0
+        else:
+            self.stride = context_length
+            self.windows = max(1, (spare - context_length + 1) // context_length)
+            self.slack = spare - self.windows * context_length
         self._epochs: dict[int, tuple[Permutation, int]] = {}
+
+    @classmethod
+    def of(cls, split: Split, context_length: int, batch_size: int, seed: int) -> BatchOrder:
+        """The order of a split; its examples are of `split.reach(context_length)` tokens."""
+        length, in_rows = split.reach(context_length), split.width is not None
+        return cls(len(split.tokens), length, batch_size, seed, in_rows=in_rows)
 
     def starts(self, step: int) -> np.ndarray:
         """The first token of each example of a step, [batch_size] int64."""
@@ -63,7 +79,7 @@ class BatchOrder:
             offset = stable_hash(self.seed, "offset", epoch) % (self.slack + 1)
             self._epochs[epoch] = Permutation(self.windows, stable_hash(self.seed, "order", epoch)), offset
         order, offset = self._epochs[epoch]
-        return order(place) * self.context_length + offset
+        return order(place) * self.stride + offset
 
 
 class Permutation:
@@ -128,29 +144,43 @@ def stable_hash(*parts: Any) -> int:
     return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "big") >> 2
 
 
-def batch(tokens: Any, starts: np.ndarray, context_length: int) -> tuple[Tensor, Tensor]:
+def batch(split: Split, starts: np.ndarray, context_length: int) -> tuple[Tensor, Tensor]:
     """The examples that begin at `starts`, and the token after each of theirs.
 
     Args:
-        tokens: [N] token numbers.
+        split: what is read.
         starts: [B]; an example that reaches past the end is filled with token 0 and target -100.
         context_length: T.
 
     Returns:
-        Inputs and targets, [B, T] int64 each.
+        Inputs and targets, [B, T] int64 each; a target that is not scored is -100.
     """
+    tokens = split.tokens
     starts = np.asarray(starts, dtype=np.int64)
     index = starts[:, None] + np.arange(context_length + 1)
     short = int(starts.max()) + context_length >= len(tokens)
-    window = tokens[np.minimum(index, len(tokens) - 1) if short else index]
-    both = torch.from_numpy(np.asarray(window, dtype=np.int64))
+    within = np.minimum(index, len(tokens) - 1) if short else index
+    both = torch.from_numpy(np.asarray(tokens[within], dtype=np.int64))
     inputs, targets = both[:, :-1], both[:, 1:]
+    if split.scored is not None:
+        targets = targets.masked_fill(torch.from_numpy(~split.scored[within])[:, 1:], IGNORED)
     if not short:
         return inputs, targets
     past = torch.from_numpy(index >= len(tokens))
     return inputs.masked_fill(past[:, :-1], 0), targets.masked_fill(past[:, 1:], IGNORED)
 
 
-def evaluation_windows(n_tokens: int, context_length: int) -> np.ndarray:
-    """The first tokens of windows that score every token but the first exactly once, [W] int64."""
-    return np.arange(0, max(0, n_tokens - 1), context_length, dtype=np.int64)
+def evaluation_windows(split: Split, context_length: int) -> np.ndarray:
+    """The first tokens of windows that score every target exactly once, [W] int64."""
+    stride = split.width or context_length
+    return np.arange(0, max(0, len(split.tokens) - 1), stride, dtype=np.int64)
+
+
+def spelled(split: Split, starts: np.ndarray, length: int, token_bytes: Callable[[int], bytes]) -> int:
+    """Bytes of the text that the targets of some windows spell."""
+    index = (np.asarray(starts)[:, None] + np.arange(1, length + 1)).ravel()
+    index = index[index < len(split.tokens)]
+    if split.scored is not None:
+        index = index[split.scored[index]]
+    found, counts = np.unique(np.asarray(split.tokens)[index], return_counts=True)
+    return int(np.dot([len(token_bytes(int(token))) for token in found], counts))

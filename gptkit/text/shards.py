@@ -1,27 +1,21 @@
-"""A corpus as two arrays of token numbers, made once and kept.
+"""A corpus as arrays of token numbers, made once and kept.
 
-The arrays lie in a cache folder (`GPTKIT_CACHE`, else `~/.cache/gptkit`) under a name that follows
-from the text, the tokenizer and the split, so that a changed text or tokenizer never meets an old
-array. They are written aside and renamed; processes that need the same ones wait for the first.
+The arrays lie in a cache folder under a name that follows from the text, the tokenizer and the split,
+so that a changed text or tokenizer never meets an old array. They are written aside and renamed;
+processes that need the same ones wait for the first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import inspect
 import json
-import os
-import re
-import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -29,19 +23,16 @@ from gptkit import registry
 from gptkit.errors import DataError
 from gptkit.schema import part_options
 from gptkit.text.corpora import Corpus
+from gptkit.text.encoding import after, before, encode_text
+from gptkit.text.examples import Examples, encode_examples
+from gptkit.text.kept import digest, kept
+from gptkit.text.splits import Split
 from gptkit.text.tokenizers import build_tokenizer, load_tokenizer
 from gptkit.text.tokenizers.base import Tokenizer
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
-_FORMAT = 2
-_BLOCK = 1 << 20  # characters encoded at once
-_BORDER = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=[^\s/])")
-
-T = TypeVar("T")
+_FORMAT = 2  # of what a text's fingerprint is made from
+_LAYOUT = 3  # of the folder of arrays
+_SPLITS = "splits.json"
 
 
 @dataclass(frozen=True)
@@ -50,19 +41,36 @@ class Dataset:
 
     Attributes:
         tokenizer: what the numbers mean.
-        train, val: token numbers, [N] each; `val` may be empty.
-        val_bytes: UTF-8 bytes of the text that the targets of `val`, all tokens but its first, spell.
+        splits: `train` and `val`, which may be empty, and those that a corpus of examples has beside them.
         fingerprint: a digest of the text, the tokenizer and the split.
     """
 
     tokenizer: Tokenizer
-    train: np.ndarray
-    val: np.ndarray
-    val_bytes: int
+    splits: Mapping[str, Split]
     fingerprint: str
 
+    @property
+    def train(self) -> np.ndarray:
+        """The token numbers that are trained on, [N]."""
+        return self.splits["train"].tokens
 
-def prepare(config: Mapping[str, Any], kept: Path | None = None) -> Dataset:
+    @property
+    def val_split(self) -> Split:
+        """What is validated on."""
+        return self.splits["val"]
+
+    @property
+    def val(self) -> np.ndarray:
+        """The token numbers that are validated on, [N]."""
+        return self.splits["val"].tokens
+
+    @property
+    def val_bytes(self) -> int:
+        """UTF-8 bytes of the text that the targets of `val` spell: in running text all but its first token."""
+        return self.splits["val"].n_bytes
+
+
+def prepare(config: Mapping[str, Any], saved: Path | None = None) -> Dataset:
     """The tokenizer and the token arrays that a config asks for.
 
     The last `data.val_fraction` of the characters is kept for validation, whichever document it falls
@@ -71,20 +79,20 @@ def prepare(config: Mapping[str, Any], kept: Path | None = None) -> Dataset:
 
     Args:
         config: whole.
-        kept: a folder in which the tokenizer was saved, such as a run's that goes on; a tokenizer that
+        saved: a folder in which the tokenizer was saved, such as a run's that goes on; a tokenizer that
             came from a file is read from there.
 
     Raises:
-        DataError: the corpus is empty, or shorter than the model's context.
+        DataError: the corpus is empty, shorter than the model's context, or has an example that is longer.
     """
     corpus: Corpus = registry.load("data", config["data"]["name"])(**part_options("data", config["data"]))
     content = corpus.fingerprint()
-    tokenizer = _saved(config["tokenizer"], kept) or _tokenizer(config["tokenizer"], corpus, content)
+    tokenizer = _saved(config["tokenizer"], saved) or _tokenizer(config["tokenizer"], corpus, content)
     fraction = config["data"].get("val_fraction", 0.1)
     told = [_FORMAT, content, tokenizer.fingerprint(), fraction]
-    key = _sum([*told, _source(tokenizer), _source(corpus)])
-    arrays = _cached("tokens", key, _read, lambda folder: _write(folder, corpus, tokenizer, fraction))
-    dataset = Dataset(tokenizer, arrays["train"], arrays["val"], int(arrays["val_bytes"][0]), _sum(told))
+    key = _sum([_LAYOUT, *told, _source(tokenizer), _source(corpus)])
+    splits = kept("tokens", key, _read, lambda folder: _write(folder, corpus, tokenizer, fraction))
+    dataset = Dataset(tokenizer, splits, _sum(told))
     _check(dataset, config.get("model", {}).get("context_length", 1), config["data"]["name"])
     return dataset
 
@@ -105,9 +113,7 @@ def _tokenizer(node: Mapping[str, Any], corpus: Corpus, content: str) -> Tokeniz
     key = _sum(
         [_FORMAT, content, bare.fingerprint(), _source(bare), sys.version_info[:2], _trainer_version()]
     )
-    return _cached(
-        "tokenizers", key, _read_tokenizer, lambda folder: build_tokenizer(node, corpus).save(folder)
-    )
+    return kept("tokenizers", key, _read_tokenizer, lambda folder: build_tokenizer(node, corpus).save(folder))
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer | None:
@@ -138,10 +144,19 @@ def _sum(told: list[Any]) -> str:
 
 
 def _check(dataset: Dataset, context_length: int, name: str) -> None:
-    have = len(dataset.train)
+    split = dataset.splits["train"]
+    have = len(split.tokens)
     if have == 0:
         raise DataError(f"data={name}: the corpus is empty, so there is nothing to learn.")
-    if have <= context_length:
+    if split.width is not None:
+        longest = max(s.reach(0) for s in dataset.splits.values() if s and s.trained)
+        if longest > context_length:
+            raise DataError(
+                f"data={name}: its longest example is {longest} tokens long without its last one, more than "
+                f"model.context_length={context_length}. Take model.context_length={longest} or more, or "
+                "shorter examples."
+            )
+    elif have <= context_length:
         raise DataError(
             f"data={name}: the training text is {have} tokens long, shorter than one example of "
             f"model.context_length={context_length} and its next token. Give a longer text, or take "
@@ -150,188 +165,69 @@ def _check(dataset: Dataset, context_length: int, name: str) -> None:
 
 
 def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, fraction: float) -> None:
-    """Encode both splits into a folder."""
+    """Encode all splits into a folder."""
+    if isinstance(corpus, Examples):
+        splits = _write_examples(folder, corpus, tokenizer, fraction)
+    else:
+        splits = _write_text(folder, corpus, tokenizer, fraction)
+    _seal(folder, splits)
+
+
+def _write_text(folder: Path, corpus: Corpus, tokenizer: Tokenizer, fraction: float) -> dict[str, Any]:
     apart = corpus.validation()
     if apart is None:
         total = sum(len(document) for document in corpus.documents()) if fraction else 0
         cut = total - int(total * fraction) if fraction else None
-        train, val = _before(corpus.documents(), cut), _after(corpus.documents(), cut)
+        train, val = before(corpus.documents(), cut), after(corpus.documents(), cut)
     else:
         train, val = corpus.documents(), apart
-    _encode(train, tokenizer, folder / "train.bin")
-    n_bytes = _encode(val, tokenizer, folder / "val.bin")
-    first = np.fromfile(folder / "val.bin", dtype=np.uint32, count=1)
-    unscored = len(tokenizer.token_bytes(int(first[0]))) if len(first) else 0
-    np.asarray([n_bytes - unscored], dtype=np.int64).tofile(folder / "val_bytes.bin")
-    _seal(folder)
+    splits = {}
+    for name, documents in {"train": train, "val": val}.items():
+        n_bytes = encode_text(documents, tokenizer, folder / f"{name}.bin")
+        first = np.fromfile(folder / f"{name}.bin", dtype=np.uint32, count=1)
+        unscored = len(tokenizer.token_bytes(int(first[0]))) if len(first) else 0
+        splits[name] = {"n_bytes": n_bytes - unscored}
+    return splits
 
 
-def _before(documents: Iterable[str], cut: int | None) -> Iterator[str]:
-    """The documents up to character `cut` of them all."""
-    seen = 0
-    for document in documents:
-        if cut is not None and seen + len(document) > cut:
-            yield document[: cut - seen]
-            return
-        yield document
-        seen += len(document)
+def _write_examples(folder: Path, corpus: Examples, tokenizer: Tokenizer, fraction: float) -> dict[str, Any]:
+    splits = {}
+    for name, asked in corpus.splits(fraction).items():
+        if not name.isidentifier():
+            raise DataError(f"{type(corpus).__name__}: the split {name!r} is not named by a plain word.")
+        files = folder / f"{name}.bin", folder / f"{name}.scored.bin"
+        told = encode_examples(asked, tokenizer, *files, name)
+        splits[name] = {**told, "length": asked.length, "trained": asked.trained}
+    return splits
 
 
-def _after(documents: Iterable[str], cut: int | None) -> Iterator[str]:
-    """The documents from character `cut` of them all on."""
-    seen = 0
-    for document in documents if cut is not None else ():
-        if cut is not None and seen + len(document) > cut:
-            yield document[max(0, cut - seen) :]
-        seen += len(document)
+def _seal(folder: Path, splits: Mapping[str, Mapping[str, Any]]) -> None:
+    """Note what the splits are, and each file's size and digest, last."""
+    sums = {path.name: [path.stat().st_size, digest(path)] for path in folder.glob("*.bin")}
+    (folder / _SPLITS).write_text(json.dumps({"splits": splits, "sums": sums}), "utf-8")
 
 
-def _encode(documents: Iterable[str], tokenizer: Tokenizer, path: Path) -> int:
-    """Write the token numbers of documents as 32-bit numbers; returns the bytes of text they spell."""
-    between, between_bytes = _separator(tokenizer)
-    n_bytes, progress = 0, _Progress(path.stem)
-    with path.open("wb") as file:
-        for document in documents:
-            if not document:
-                continue
-            for block in _blocks(document):
-                tokenizer.encode_array(block).astype(np.uint32).tofile(file)
-                size = len(block.encode("utf-8", "surrogatepass"))
-                n_bytes += size
-                progress.add(size)
-            between.tofile(file)
-            n_bytes += between_bytes
-    progress.close()
-    return n_bytes
-
-
-def _separator(tokenizer: Tokenizer) -> tuple[np.ndarray, int]:
-    """What follows a document, and the bytes it counts for: one, whichever tokenizer marks the end."""
-    if tokenizer.end_of_text is not None:
-        return np.asarray([tokenizer.end_of_text], dtype=np.uint32), 1
+def _read(folder: Path) -> dict[str, Split] | None:
+    """The splits of a folder, mapped into memory; None if they are not there or not whole."""
     try:
-        return tokenizer.encode_array("\n").astype(np.uint32), 1
-    except DataError:  # the corpus holds no line feed
-        return np.empty(0, dtype=np.uint32), 0
-
-
-def _blocks(document: str) -> Iterator[str]:
-    """A long document in pieces that are encoded each by itself, with the tokens of the whole.
-
-    It is cut before a lone space between two words, or after a lone line feed: no way of cutting text
-    into words joins those. Only where a whole block has neither is it cut anywhere.
-    """
-    start = 0
-    while len(document) - start > _BLOCK:
-        end = start + _BLOCK
-        for reach in (1 << 10, _BLOCK):
-            near = max(start + 1, end - reach)
-            cuts = [found.start() for found in _BORDER.finditer(document, near, end + 1)]
-            if cuts:
-                end = cuts[-1]
-                break
-        yield document[start:end]
-        start = end
-    yield document[start:]
-
-
-class _Progress:
-    """A line of progress on a terminal, once the work takes longer than a second."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.start, self.done, self.shown = name, time.monotonic(), 0, 0.0
-        self.bar: Any = None
-
-    def add(self, size: int) -> None:
-        self.done += size
-        now = time.monotonic()
-        if now - max(self.start + 0.5, self.shown) < 0.5:
-            return
-        self.shown = now
-        if self.bar is None:
-            from rich.console import Console
-
-            self.bar = Console(stderr=True).status("")
-            self.bar.start()
-        self.bar.update(f"encoding the {self.name} split: {self.done / 1e6:,.0f} MB")
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-
-def _cached(kind: str, key: str, read: Callable[[Path], T | None], write: Callable[[Path], None]) -> T:
-    """What is kept under a key: read if it is whole, else written by the first who asks."""
-    root = Path(os.environ.get("GPTKIT_CACHE") or Path.home() / ".cache" / "gptkit") / kind
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _lock(root / f"{key}.lock"):
-            found = read(root / key)
-            if found is not None:
-                return found
-            for left in root.glob(f".{key[:12]}-*"):  # by one that was killed: the lock is ours now
-                shutil.rmtree(left, ignore_errors=True)
-            draft = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=root))
-            try:
-                write(draft)
-                shutil.rmtree(root / key, ignore_errors=True)
-                draft.rename(root / key)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-            found = read(root / key)
-    except OSError as error:
-        raise DataError(
-            f"The token cache {root} cannot be used: {error.strerror or error}. "
-            "Set GPTKIT_CACHE to a folder that can be written to."
-        ) from None
-    assert found is not None
-    return found
-
-
-_TYPES = {"train": np.uint32, "val": np.uint32, "val_bytes": np.int64}
-
-
-def _seal(folder: Path) -> None:
-    """Note each file's size and digest, last."""
-    sums = {
-        name: [(folder / f"{name}.bin").stat().st_size, _digest(folder / f"{name}.bin")] for name in _TYPES
-    }
-    (folder / "sums.json").write_text(json.dumps(sums), "utf-8")
-
-
-def _read(folder: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a folder, mapped into memory; None if they are not there or not whole."""
-    try:
-        sums = json.loads((folder / "sums.json").read_text("utf-8"))
-        arrays = {}
-        for name, kind in _TYPES.items():
-            path = folder / f"{name}.bin"
-            if [path.stat().st_size, _digest(path)] != sums[name]:
+        told = json.loads((folder / _SPLITS).read_text("utf-8"))
+        for name, expected in told["sums"].items():
+            if [(folder / name).stat().st_size, digest(folder / name)] != expected:
                 return None
-            empty = path.stat().st_size == 0
-            mapped = np.empty(0, kind) if empty else np.memmap(path, dtype=kind, mode="r")
-            arrays[name] = mapped.view(np.ndarray)  # the plain class: indexing it is several times faster
-        return arrays
-    except (OSError, ValueError, KeyError):
+        found = {}
+        for name, facts in told["splits"].items():
+            scored = f"{name}.scored.bin" in told["sums"]
+            found[name] = Split(
+                _mapped(folder / f"{name}.bin", np.uint32),
+                scored=_mapped(folder / f"{name}.scored.bin", np.bool_) if scored else None,
+                **facts,
+            )
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _digest(path: Path, limit: int = 1 << 26) -> str:
-    """A digest of a file; of its first and last half of `limit` bytes where it is larger."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        digest.update(file.read(limit // 2))
-        size = path.stat().st_size
-        file.seek(max(limit // 2, size - limit // 2))
-        digest.update(file.read(limit // 2))
-    return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Wait for the others who make the same arrays; the system frees the lock of one that dies."""
-    with path.open("a") as file:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _mapped(path: Path, kind: type) -> np.ndarray:
+    if path.stat().st_size == 0:
+        return np.empty(0, kind)
+    return np.memmap(path, dtype=kind, mode="r").view(np.ndarray)  # the plain class: several times faster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from gptkit.errors import ConfigError, Problem
 from gptkit.model.interfaces import Mask, MaskContext
 from gptkit.model.masks import dense
 from gptkit.text.batches import BatchOrder, batch
+from gptkit.text.splits import Split
 from gptkit.train.objectives import Batch
 
 
@@ -84,7 +85,7 @@ class StepBatches:
     """The batches of updates `first` up to but not `last`, for one device.
 
     Args:
-        tokens: the training split, [N] token numbers.
+        split: what is trained on.
         order: gives the first token of each example of a step.
         share: which examples are this device's.
         context_length: tokens in an example.
@@ -94,7 +95,7 @@ class StepBatches:
 
     def __init__(
         self,
-        tokens: Any,
+        split: Split,
         order: BatchOrder,
         share: Share,
         context_length: int,
@@ -103,7 +104,7 @@ class StepBatches:
         *,
         pin: bool = False,
     ) -> None:
-        self.tokens, self.order, self.share = tokens, order, share
+        self.split, self.order, self.share = split, order, share
         self.context_length, self.first, self.last, self.pin = context_length, first, last, pin
 
     def __len__(self) -> int:
@@ -117,7 +118,7 @@ class StepBatches:
         """The batch of one update."""
         share = self.share
         starts = self.order.starts(step).reshape(share.accumulation, share.devices, share.micro)
-        read = batch(self.tokens, starts[:, share.rank].reshape(-1), self.context_length)
+        read = batch(self.split, starts[:, share.rank].reshape(-1), self.context_length)
         tokens, targets = (part.view(share.accumulation, share.micro, -1) for part in read)
         if self.pin:
             tokens, targets = tokens.pin_memory(), targets.pin_memory()

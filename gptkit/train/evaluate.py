@@ -1,20 +1,21 @@
-"""Validation: the whole split once, shared among the devices, weighted by what each one scored."""
+"""Validation: each split once, shared among the devices, weighted by what each one scored."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from gptkit.text.batches import batch, evaluation_windows
+from gptkit.text.batches import batch, evaluation_windows, spelled
+from gptkit.text.splits import Split
 from gptkit.train.agreement import Agreement
 from gptkit.train.data import Documents
-from gptkit.train.objectives import IGNORED, NextToken
+from gptkit.train.objectives import IGNORED, Batch, NextToken
 
 
 @dataclass(frozen=True)
@@ -25,20 +26,34 @@ class Evaluation:
         loss: nats for each token.
         bits_per_byte: the same, for each byte of the text, whatever the tokenizer.
         targets: tokens that were scored.
+        accuracy: the share of answers of which every token was the likeliest, as greedy decoding would
+            give them; None for running text.
+        token_accuracy: the share of the answers' tokens that were, each after the right ones before it.
     """
 
     loss: float
     bits_per_byte: float
     targets: int
+    accuracy: float | None = None
+    token_accuracy: float | None = None
+
+    def metrics(self, split: str) -> dict[str, float]:
+        """The measures under their names in `metrics.jsonl`, such as `val_loss`."""
+        told = {
+            "loss": self.loss,
+            "bits_per_byte": self.bits_per_byte,
+            "accuracy": self.accuracy,
+            "token_accuracy": self.token_accuracy,
+        }
+        return {f"{split}_{name}": value for name, value in told.items() if value is not None}
 
 
 class Evaluator:
     """Scores a split; draws no random number, so training does not notice it.
 
     Args:
-        tokens: the split, [N] token numbers.
-        n_bytes: UTF-8 bytes of the text that all targets, all tokens but the first, spell.
-        context_length: tokens in a window.
+        split: what is scored.
+        context_length: tokens in a window of running text.
         batch_size: windows that a device scores at once.
         batches: how many batches of windows to score, spread evenly over the split; None scores all.
         token_bytes: what a token spells; needed with `batches`.
@@ -48,8 +63,7 @@ class Evaluator:
 
     def __init__(
         self,
-        tokens: Any,
-        n_bytes: int,
+        split: Split,
         context_length: int,
         batch_size: int,
         agreement: Agreement,
@@ -59,12 +73,12 @@ class Evaluator:
         rank: int = 0,
         devices: int = 1,
     ) -> None:
-        self.tokens, self.n_bytes, self.context_length = tokens, n_bytes, context_length
+        self.split, self.n_bytes, self.length = split, split.n_bytes, split.reach(context_length)
         self.agreement, self.rank, self.devices = agreement, rank, devices
-        starts = np.asarray(evaluation_windows(len(tokens), context_length))
+        starts = evaluation_windows(split, context_length)
         if batches is not None and batches * batch_size < len(starts):
             starts = starts[np.linspace(0, len(starts) - 1, batches * batch_size).round().astype(np.int64)]
-            self.n_bytes = _spelled(tokens, starts, context_length, token_bytes)
+            self.n_bytes = spelled(split, starts, self.length, token_bytes)
         self.parts = [starts[at : at + batch_size] for at in range(0, len(starts), batch_size)]
 
     def __bool__(self) -> bool:
@@ -78,37 +92,48 @@ class Evaluator:
         Every device goes through the same number of batches, since a sharded model is gathered by all
         of them together; one that has none left scores a batch that counts for nothing.
         """
-        training, objective = model.training, NextToken()
+        training, score = model.training, _nats if self.split.scored is None else _answers
         model.eval()
-        nats, count = torch.zeros((), dtype=torch.float64), 0
+        sums = np.zeros(5)
         try:
             for inputs, targets in self._batches():
-                counted = int((targets != IGNORED).sum())
-                total, _ = objective.loss(model, documents.batch(inputs.to(device), targets.to(device)))
-                nats += total.cpu().double() if counted else 0.0
-                count += counted
+                found = score(model, documents.batch(inputs.to(device), targets.to(device)))
+                if (targets != IGNORED).any():
+                    sums[: len(found)] += found
                 if self.agreement.vote().signal:
                     return None
         finally:
             model.train(training)
-        return self._summary(*self.agreement.total([nats.item(), float(count)]))
+        return self._summary(*self.agreement.total(sums.tolist()))
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         for first in range(0, len(self.parts), self.devices):
             mine = first + self.rank
-            inputs, targets = batch(
-                self.tokens, self.parts[min(mine, len(self.parts) - 1)], self.context_length
-            )
+            inputs, targets = batch(self.split, self.parts[min(mine, len(self.parts) - 1)], self.length)
             yield inputs, targets if mine < len(self.parts) else torch.full_like(targets, IGNORED)
 
-    def _summary(self, nats: float, targets: float) -> Evaluation:
-        loss, targets = nats / targets, targets / self.agreement.duplicates
-        return Evaluation(loss, loss * targets / math.log(2) / self.n_bytes, round(targets))
+    def _summary(self, nats: float, targets: float, right: float, answers: float, whole: float) -> Evaluation:
+        loss, scored = nats / targets, targets / self.agreement.duplicates
+        bits = loss * scored / math.log(2) / self.n_bytes
+        if not answers:
+            return Evaluation(loss, bits, round(scored))
+        return Evaluation(loss, bits, round(scored), whole / answers, right / targets)
 
 
-def _spelled(tokens: Any, starts: np.ndarray, length: int, token_bytes: Callable[[int], bytes]) -> int:
-    """Bytes of the text that the targets of some windows spell."""
-    index = (starts[:, None] + np.arange(1, length + 1)).ravel()
-    found, counts = np.unique(np.asarray(tokens)[index[index < len(tokens)]], return_counts=True)
-    sizes = [len(token_bytes(int(token))) for token in found]
-    return int(np.dot(sizes, counts))
+def _nats(model: nn.Module, given: Batch) -> list[float]:
+    """Nats and targets of running text."""
+    total, count = NextToken().loss(model, given)
+    return [total.double().item(), float(count)]
+
+
+def _answers(model: nn.Module, given: Batch) -> list[float]:
+    """Nats, targets, those that were likeliest, answers, those that were so as a whole."""
+    logits = model(given.tokens, documents=given.documents).float()
+    nats = F.cross_entropy(
+        logits.flatten(0, 1), given.targets.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    counts = given.targets != IGNORED
+    right = (logits.argmax(-1) == given.targets) & counts
+    whole = counts.any(-1) & (right | ~counts).all(-1)
+    found = nats.double().sum(), counts.sum(), right.sum(), counts.any(-1).sum(), whole.sum()
+    return [float(number) for number in found]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from gptkit import registry
+from gptkit.errors import PositionRangeError
 from gptkit.model.assemble import build
 from gptkit.schema import part_options
 from gptkit.text.batches import BatchOrder
@@ -89,6 +90,11 @@ class Job:
     def context_length(self) -> int:
         return self.config["model"]["context_length"]
 
+    @property
+    def reach(self) -> int:
+        """Tokens that the model reads of one example in training."""
+        return self.dataset.splits["train"].reach(self.context_length)
+
     def part(self, slot: str) -> Any:
         """The part that stands in a slot, built from its options."""
         node = self.config[slot]
@@ -106,27 +112,50 @@ class Job:
 
     def make_batches(self, first: int) -> StepBatches:
         """The batches of the updates from `first` on."""
-        tokens = self.dataset.train
-        order = BatchOrder(
-            len(tokens), self.context_length, self.config["data"]["batch_size"], self.config["seed"]
+        split = self.dataset.splits["train"]
+        order = BatchOrder.of(
+            split, self.context_length, self.config["data"]["batch_size"], self.config["seed"]
         )
         pin = strategies.accelerator(self.config) == "cuda"
-        return StepBatches(tokens, order, self.share, self.context_length, first, self.max_steps, pin=pin)
+        return StepBatches(split, order, self.share, order.context_length, first, self.max_steps, pin=pin)
 
     @cached_property
-    def evaluator(self) -> Evaluator:
-        """Scores the validation split."""
-        return Evaluator(
-            self.dataset.val,
-            self.dataset.val_bytes,
-            self.context_length,
-            self.share.micro,
-            self.agreement,
-            batches=self.config["trainer"]["eval_batches"],
-            token_bytes=self.dataset.tokenizer.token_bytes,
-            rank=self.share.rank,
-            devices=self.share.devices,
-        )
+    def evaluators(self) -> dict[str, Evaluator]:
+        """What scores the splits that are validated on, by name; `val` first, if there is text for it."""
+        made = {
+            name: Evaluator(
+                split,
+                self.context_length,
+                self.share.micro,
+                self.agreement,
+                batches=self.config["trainer"]["eval_batches"],
+                token_bytes=self.dataset.tokenizer.token_bytes,
+                rank=self.share.rank,
+                devices=self.share.devices,
+            )
+            for name, split in self.dataset.splits.items()
+            if name != "train"
+        }
+        return {name: made[name] for name in sorted(made, key=lambda n: n != "val") if made[name]}
+
+    def refuse_unreadable(self, model: Any) -> dict[str, str]:
+        """Leave out the splits whose examples are longer than a model can read; returns why, by name."""
+        refused = {}
+        for name, evaluator in list(self.evaluators.items()):
+            why = unreadable(model, evaluator.length)
+            if why:
+                refused[name] = why
+                del self.evaluators[name]
+        return refused
+
+
+def unreadable(model: Any, length: int) -> str | None:
+    """Why a model cannot read `length` tokens; None if it can."""
+    try:
+        model.position.require(length - 1)
+    except PositionRangeError as error:
+        return " ".join(str(error).split())
+    return None
 
 
 def compile_model(model: Any, *, by_block: bool) -> None:

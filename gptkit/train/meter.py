@@ -16,7 +16,7 @@ class StepOutcome:
     Attributes:
         step: the number of updates done, this one included.
         loss: mean over the targets of the whole batch, in nats.
-        targets: how many targets there were.
+        tokens: how many were read, those that count for nothing among them.
         gradient_norm: before clipping.
         learning_rate: of the optimizer's first group.
         ballot: what all processes together asked for.
@@ -24,7 +24,7 @@ class StepOutcome:
 
     step: int
     loss: float
-    targets: int
+    tokens: int
     gradient_norm: float
     learning_rate: float
     ballot: Ballot
@@ -61,8 +61,8 @@ class Meter:
         self._steps += 1
         self._loss += outcome.loss
         self._norm += outcome.gradient_norm
-        self._tokens += outcome.targets
-        self.tokens += outcome.targets
+        self._tokens += outcome.tokens
+        self.tokens += outcome.tokens
         self._rate, self._step = outcome.learning_rate, outcome.step
 
     def row(self) -> dict[str, float | int]:

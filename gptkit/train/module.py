@@ -114,7 +114,7 @@ class TrainingModule(pl.LightningModule):
         for part in self.adjusting:
             part.after_update()
         optimizer.zero_grad(set_to_none=True)
-        self.outcome = StepOutcome(batch.step + 1, loss, round(ballot.targets), norm, rate, ballot)
+        self.outcome = StepOutcome(batch.step + 1, loss, expected, norm, rate, ballot)
 
     def _gradients(self, batch: StepBatch, expected: int) -> tuple[Tensor, Tensor]:
         """Add up the gradients of this device's micro-batches; returns the loss's sum and count.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class Reporter:
         self._metrics: MetricsLog | None = None
         self._last: dict[str, Any] = {}
         self._best = math.inf
+        self._refused: dict[str, str] = {}
         self._parameters = 0
         self._flops_per_token = 0.0
         self._peak_flops: float | None = None
@@ -70,11 +72,20 @@ class Reporter:
             self._metrics.close()
         self._metrics = MetricsLog(self._metrics_path, step - 1)
 
-    def start(self, model: nn.Module, step: int) -> None:
-        """The model stands, and `step` updates of it were done before."""
+    def start(self, model: nn.Module, step: int, refused: Mapping[str, str] | None = None) -> None:
+        """The model stands, and `step` updates of it were done before.
+
+        Args:
+            model: whole or sharded.
+            step: updates done.
+            refused: the splits that it cannot read, and why.
+        """
+        self._refused = dict(refused or {})
+        for name, why in self._refused.items():
+            self.notice(f"{name} is not validated on: {why}")
         config = self.job.config
         self._parameters = model.n_parameters()  # type: ignore[operator]
-        self._flops_per_token = flops_per_token(model, self.job.context_length)  # type: ignore[arg-type]
+        self._flops_per_token = flops_per_token(model, self.job.reach)  # type: ignore[arg-type]
         self._device = next(model.parameters()).device
         self._peak_flops = hardware.peak_flops(self._device, config["trainer"]["precision"])
         self._loggers.start(self.folder, dict(config), self.job.run.name)
@@ -143,7 +154,24 @@ class Reporter:
             "best_val_loss": self._best if math.isfinite(self._best) else None,
             "strategy": strategies.strategy(self.job.config, self.job.world),
             "devices": self.job.world.size,
+            **self._asked(),
         }
+
+    def _asked(self) -> dict[str, Any]:
+        """What a corpus of examples has to tell: how many answers were right, in each split."""
+        told: dict[str, Any] = {}
+        for name, split in self.job.dataset.splits.items():
+            if name == "train" or split.width is None:
+                continue
+            facts = {"length": split.length, "trained": split.trained, "examples": split.examples}
+            if name in self._refused:
+                told[name] = {**facts, "refused": self._refused[name]}
+            elif f"{name}_accuracy" in self._last:
+                found = {key: self._last[f"{name}_{key}"] for key in ("loss", "accuracy", "token_accuracy")}
+                told[name] = {**facts, **found}
+        if not told:
+            return {}
+        return {"val_accuracy": self._last.get("val_accuracy"), "splits": told}
 
     def _draw_curve(self) -> None:
         rows = metrics.read(self._metrics_path)

@@ -56,8 +56,9 @@ class Session(pl.Callback):
         rows = self._resume(pl_module)
         for callback in self.job.callbacks.values():
             callback.start(self.model, rows)
+        refused = self.job.refuse_unreadable(self.model)
         if self.reporter:
-            self.reporter.start(self.model, self.step)
+            self.reporter.start(self.model, self.step, refused)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Steps begin: signals now ask for a stop between two of them."""
@@ -166,17 +167,19 @@ class Session(pl.Callback):
             self.reporter.row({"step": self.step, **row})
 
     def _validate(self) -> dict[str, float]:
-        """Validation's metrics; none if there is no text for it, or a signal came meanwhile."""
-        if not self.job.evaluator:
-            return {}
+        """Validation's metrics, of each split; none if there is no text for it, or a signal came meanwhile."""
+        row: dict[str, float] = {}
         with self._as_used(), self.trainer.precision_plugin.forward_context():
-            found = self.job.evaluator(self.model, self.module.documents, self.module.device)
-        if found is None:
-            self.stopped_by = self.job.agreement.vote().signal
-            return {}
-        for callback in self.job.callbacks.values():
-            self.job.agreement.enough |= callback.after_validation(self.step, found.loss)
-        return {"val_loss": found.loss, "val_bits_per_byte": found.bits_per_byte}
+            for name, evaluator in self.job.evaluators.items():
+                found = evaluator(self.model, self.module.documents, self.module.device)
+                if found is None:
+                    self.stopped_by = self.job.agreement.vote().signal
+                    return {}
+                row |= found.metrics(name)
+        if "val_loss" in row:
+            for callback in self.job.callbacks.values():
+                self.job.agreement.enough |= callback.after_validation(self.step, row["val_loss"])
+        return row
 
     def _sample(self) -> None:
         """Draw a text: all processes together where the model is sharded, else the first alone."""
@@ -242,8 +245,8 @@ class Session(pl.Callback):
         """Find out, together, whether a validation of this step is still to be made."""
         mine = rows[-1] if rows and rows[-1]["step"] == self.step else {}
         due = self.step >= self.job.max_steps or self._due("eval_every")
-        due = due and bool(self.job.evaluator)
-        missing = due and "val_loss" not in mine and self.reporter is not None
+        lacks = any(f"{name}_loss" not in mine for name in self.job.evaluators)
+        missing = due and lacks and self.reporter is not None
         if self.job.agreement.largest(float(missing)):
             self._owed = dict(mine)
             if mine and self.reporter:

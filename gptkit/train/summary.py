@@ -64,6 +64,7 @@ def _facts(result: Mapping[str, Any]) -> Table:
     for key, label, show, style in (
         ("val_loss", "validation loss", lambda v: f"{v:.4f}", "bold yellow"),
         ("val_bits_per_byte", "bits per byte", lambda v: f"{v:.4f}", "bold"),
+        ("val_accuracy", "right answers", lambda v: f"{v:.1%}", "bold"),
         ("train_loss", "training loss", lambda v: f"{v:.4f}", "cyan"),
         ("seconds", "time", duration, ""),
         ("tokens_per_second", "tokens/s", amount, ""),

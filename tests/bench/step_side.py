@@ -68,7 +68,7 @@ def bare(overrides: list[str], folder: Path) -> dict[str, float | None]:
     parameters = list(model.parameters())
     times = [time.perf_counter()]
     for step in range(steps):
-        tokens, targets = batch(data.train, order.starts(step), length)
+        tokens, targets = batch(data.splits["train"], order.starts(step), length)
         loss = model.loss(tokens, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

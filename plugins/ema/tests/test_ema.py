@@ -90,8 +90,7 @@ def _val_loss(run: Any, model: Any) -> float:
 
     data = prepare(run.config(), run.path / "tokenizer")
     score = Evaluator(
-        data.val,
-        data.val_bytes,
+        data.splits["val"],
         8,
         8,
         Agreement(lambda: 0),
