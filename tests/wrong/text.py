@@ -1,8 +1,10 @@
-"""Tokenizers that are wrong on purpose."""
+"""Tokenizers and corpora that are wrong on purpose."""
 
 from __future__ import annotations
 
 from gptkit import registry
+from gptkit.text.corpora import Shakespeare
+from gptkit.text.examples import Asked, Example, Examples
 from gptkit.text.tokenizers.plain import ByteTokenizer, CharTokenizer
 from wrong import wrong
 
@@ -32,3 +34,29 @@ class ForgetsItsLetters(CharTokenizer):
 class SortsTheBatch(ByteTokenizer):
     def encode_batch(self, texts, special=False):
         return super().encode_batch(sorted(texts), special)
+
+
+@wrong("data", "is_the_same_each_time")
+class AnotherEachTime(Shakespeare):
+    """Its documents come in another order for each that is made."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        AnotherEachTime.made += 1
+        self.turn = AnotherEachTime.made
+
+    def documents(self):
+        documents = list(super().documents())
+        yield from documents[self.turn % 3 :] + documents[: self.turn % 3]
+
+
+@wrong("data", "is_the_same_each_time")
+class AsksWhatItTaught(Examples):
+    def splits(self, held_out):
+        known = [Example(f"{n}>", str(n)) for n in range(20)]
+        return {"train": Asked(known), "val": Asked(known[3:5])}
+
+    def fingerprint(self) -> str:
+        return "known"

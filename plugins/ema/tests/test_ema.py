@@ -70,7 +70,8 @@ def test_training_does_not_notice_and_what_is_judged_saved_and_loaded_is_the_ave
         if optimizer["name"] != "schedule_free":
             for name in names:
                 weight = theirs[f"model/{name}"].double()
-                average[name] = torch.lerp(average.get(name, weight), weight, max(0.2, 1 / step))
+                before = average.get(name, weight)
+                average[name] = before + (weight - before) * max(0.2, 1 / step)
                 assert (held[f"model/{name}"] - average[name]).abs().max() < 1e-6
     told, expected = rows(run)[-1], rows(plain)[-1]
     assert told["loss"] == expected["loss"]
