@@ -6,7 +6,7 @@ ARGS   ?=
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: train test lint bench torture combinations gallery clean help
+.PHONY: train test lint bench torture combinations reproduce gallery clean help
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,9 @@ torture: $(VENV)/.dev  ## the slow tests: kills, faults and long runs
 
 combinations: $(VENV)/.dev  ## each position with each attention with each mask: combinations.md
 	@$(BIN)/python -m gptkit.testing.combinations product out=combinations.md $(ARGS)
+
+reproduce: $(VENV)/.dev  ## orderings that papers report, tried here: docs/reproduce.md; ARGS="3 4 --seeds 1,2,3"
+	@cd tests && $(abspath $(BIN))/python -m reproduce $(ARGS)
 
 gallery: $(VENV)/.dev  ## every part on a page: gallery/index.html; the list in docs/gallery.md
 	@$(BIN)/gptkit gallery out=gallery && cp gallery/gallery.md docs/gallery.md

@@ -1,0 +1,1 @@
+"""Orderings that papers report, tried here at a small size: `make reproduce`."""

@@ -1,0 +1,285 @@
+"""What papers report, and how it is judged here. Each claim is a function of the sweeps that it needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gptkit.compare.results import Results, Trained
+from gptkit.compare.series import number
+from reproduce import readings
+from reproduce.judging import Finding, Scores, alike, fact, lower
+
+Sweeps = Mapping[str, Results]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that is known.
+
+    Attributes:
+        title: the claim in a sentence.
+        source: who reports it.
+        sweeps: the names of those that it is judged by.
+        judge: their findings; the claim holds where all of these do.
+        plots: of the sweeps' reports, as `sweep/name`.
+        told: what to know when reading it.
+    """
+
+    title: str
+    source: str
+    sweeps: Sequence[str]
+    judge: Callable[[Sweeps], list[Finding]]
+    plots: Sequence[str] = ()
+    told: str = ""
+
+
+def scores(results: Results, label: str, read: Callable[[Trained], float]) -> Scores:
+    """A number of each finished run of a variant, by seed; those that are none left out."""
+    found = {seed: read(run) for seed, run in results.finished(label).items()}
+    return {seed: value for seed, value in found.items() if math.isfinite(value)}
+
+
+def loss(run: Trained) -> float:
+    """Validation loss at the end, in nats."""
+    return number(run.result.get("val_loss"))
+
+
+def halfway(run: Trained) -> float:
+    """Validation loss at the first validation after half of the steps."""
+    half = number(run.result.get("steps")) / 2
+    rows = [row for row in run.rows if "val_loss" in row and number(row.get("step")) >= half]
+    return number(rows[0]["val_loss"]) if rows else math.nan
+
+
+def at(factor: float) -> Callable[[Trained], float]:
+    """Loss on texts of a multiple of the trained context, in windows that do not overlap."""
+
+    def read(run: Trained) -> float:
+        rows = [row for row in run.measures.get("lengths", []) if row.get("factor") == factor]
+        return number(rows[0].get("non_overlapping")) if rows else math.nan
+
+    return read
+
+
+def wrong(split: str, key: str = "token_accuracy") -> Callable[[Trained], float]:
+    """The share of a split's answers, or of their tokens, that is not right."""
+    return lambda run: 1 - number((run.result.get("splits") or {}).get(split, {}).get(key))
+
+
+def order_without_positions(sweeps: Sweeps) -> list[Finding]:
+    causal, full = sweeps["base"], sweeps["full"]
+    none, learned = scores(causal, "none", loss), scores(causal, "learned", loss)
+    blind, seeing = scores(full, "none", loss), scores(full, "rotary", loss)
+    return [
+        lower("it comes near", none, learned, ("causal, none", "causal, learned"), margin=0.25),
+        lower(
+            "what stands there is found by place alone",
+            seeing,
+            blind,
+            ("full mask, rotary", "full mask, none"),
+            -1.0,
+        ),
+    ]
+
+
+def sinusoids_as_good(sweeps: Sweeps) -> list[Finding]:
+    sinusoidal, learned = (scores(sweeps["scaled"], label, loss) for label in ("sinusoidal", "learned"))
+    return [alike("validation loss", sinusoidal, learned, ("sinusoidal", "learned"), margin=0.05)]
+
+
+def short_to_long(sweeps: Sweeps) -> list[Finding]:
+    base = sweeps["base"]
+    told = [
+        lower(
+            f"at {factor} ×",
+            scores(base, "alibi", at(factor)),
+            scores(base, "alibi", at(1.0)),
+            ("ALiBi", "its own at 1 ×"),
+            0.05,
+        )
+        for factor in (2.0, 4.0, 8.0)
+    ]
+    for other in ("sinusoidal", "rotary"):
+        told += [
+            lower(
+                f"at {factor:g} ×",
+                scores(base, "alibi", at(factor)),
+                scores(base, other, at(factor)),
+                ("ALiBi", other),
+            )
+            for factor in (2.0, 8.0)
+        ]
+    runs = base.finished("learned").values()
+    refused = [
+        run
+        for run in runs
+        if any("refused" in row for row in run.measures.get("lengths", []) if row.get("factor") == 2.0)
+    ]
+    return [
+        *told,
+        fact(
+            f"learned positions refuse 2 × the context in {len(refused)} of {len(runs)} runs",
+            0 < len(refused) == len(runs),
+        ),
+    ]
+
+
+def rotary_learns_faster(sweeps: Sweeps) -> list[Finding]:
+    base, names = sweeps["base"], ("rotary", "learned")
+    return [
+        lower(when, scores(base, "rotary", read), scores(base, "learned", read), names)
+        for when, read in (("halfway", halfway), ("at the end", loss))
+    ]
+
+
+def none_generalises(sweeps: Sweeps) -> list[Finding]:
+    """Holds if on some probe, at the first lengths that were not trained on, none beats both."""
+    best: list[Finding] | None = None
+    for probe in PROBES:
+        results = sweeps[probe]
+        split = first_unseen(results)
+        pair = [
+            lower(
+                f"{probe}, {split}, wrong tokens",
+                scores(results, "none", wrong(split)),
+                scores(results, other, wrong(split)),
+                ("none", other),
+            )
+            for other in ("rotary", "alibi")
+        ]
+        worst = max(math.inf if math.isnan(f.p) else f.p for f in pair)
+        if best is None or worst < max(math.inf if math.isnan(f.p) else f.p for f in best):
+            best = pair
+    return best or []
+
+
+PROBES = ("copy", "reverse", "count")
+
+
+def first_unseen(results: Results) -> str:
+    """The shortest split of a length that was not trained on."""
+    told: dict[str, int] = {}
+    for run in results.runs:
+        for name, facts in (run.result.get("splits") or {}).items():
+            if not facts.get("trained", True):
+                told[name] = facts["length"]
+    return min(told, key=lambda name: told[name]) if told else "val"
+
+
+def rotary_stretched(sweeps: Sweeps) -> list[Finding]:
+    found = readings.stretched(sweeps["base"], "rotary", 4)
+    plain, names = (
+        found["rotary"],
+        {"rotary_yarn": "YaRN", "rotary_linear": "interpolation", "rotary_ntk": "NTK-aware"},
+    )
+    return [
+        lower("at 4 ×", found[kind], plain, (names[kind], "rotary as trained"))
+        for kind in ("rotary_yarn", "rotary_ntk", "rotary_linear")
+    ]
+
+
+def bigram_floor(sweeps: Sweeps) -> list[Finding]:
+    results = sweeps["bigram"]
+    reached, floor = readings.bigrams(results, "0")
+    above = {seed: value - floor[seed] for seed, value in reached.items()}
+    least = min(above.values(), default=math.nan)
+    return [
+        fact(
+            f"no run lies below the entropy of the training text's bigrams: the least is {least:+.5f} nats above",
+            least >= -1e-9,
+        ),
+        lower("it comes near", reached, floor, ("a zero-layer model", "the entropy"), margin=0.02),
+        lower(
+            "another layer goes below it",
+            scores(results, "1", loss),
+            scores(results, "0", loss),
+            ("one layer", "none"),
+        ),
+    ]
+
+
+def induction(sweeps: Sweeps) -> list[Finding]:
+    results = sweeps["layers"]
+    one, two = scores(results, "1", wrong("val")), scores(results, "2", wrong("val"))
+    half = dict.fromkeys(one, 0.5)
+    tenth = dict.fromkeys(two, 0.1)
+    return [
+        lower("wrong tokens", two, one, ("two layers", "one layer")),
+        lower("two layers can", two, tenth, ("wrong tokens", "a tenth")),
+        lower("one layer cannot", half, one, ("half", "wrong tokens")),
+    ]
+
+
+CLAIMS: Mapping[int, Claim] = {
+    1: Claim(
+        "A causal decoder without positions learns and comes near the others; one that reads all tokens does not",
+        "Haviv et al. 2022; the explainer: without positions attention cannot tell an order from another",
+        ("base", "full"),
+        order_without_positions,
+        ("base/curve-tokens",),
+        "Under a full mask the next token stands in plain sight. A model with positions finds it, so its loss falls to "
+        "almost nothing; without positions every order of the context looks the same, and the answer, which is among the "
+        "tokens, cannot be told from them: its loss stays at least a nat higher. Near means within 0.25 nats of learned positions.",
+    ),
+    2: Claim(
+        "Sinusoidal and learned positions cannot be told apart at the trained length",
+        "Vaswani et al. 2017, table 3 row E",
+        ("scaled",),
+        sinusoids_as_good,
+        ("scaled/ranking",),
+        "As in the paper, embeddings are multiplied by the root of their width. No difference is not proof of none, so the "
+        "statement is that they differ by less than 0.05 nats, by two one-sided tests.",
+    ),
+    3: Claim(
+        "ALiBi keeps its loss at 2 to 8 times the trained length; sinusoidal, rotary and learned positions do not",
+        "Press et al. 2022",
+        ("base",),
+        short_to_long,
+        ("base/length-non_overlapping", "base/length-sliding"),
+        "Kept means within 0.05 nats of the loss at the trained length, or better.",
+    ),
+    4: Claim(
+        "Rotary positions learn faster than learned ones, at equal tokens",
+        "Su et al. 2021; Biderman et al. 2021",
+        ("base",),
+        rotary_learns_faster,
+        ("base/curve-tokens",),
+    ),
+    5: Claim(
+        "On some probe, a model without positions does better on unseen lengths than rotary and ALiBi",
+        "Kazemnejad et al. 2023",
+        PROBES,
+        none_generalises,
+        tuple(f"{probe}/probe-token_accuracy" for probe in PROBES),
+        "Judged by the tokens of answers at the first length that was not trained on; the probe where it comes nearest is "
+        "shown. The paper's models are larger and trained longer.",
+    ),
+    6: Claim(
+        "Interpolated or YaRN frequencies recover rotary positions beyond the trained length",
+        "Chen et al. 2023; Peng et al. 2023",
+        ("base",),
+        rotary_stretched,
+        (),
+        "The trained rotary models read 4 times their context, with no further training, as they are and with stretched "
+        "frequencies: the weights are the same, the loss is over the last tokens of non-overlapping windows.",
+    ),
+    7: Claim(
+        "A model of no layers reaches the entropy of its text's bigrams, and not below",
+        "Elhage et al. 2021",
+        ("bigram",),
+        bigram_floor,
+        (),
+        "Both are exact: the entropy from counts of the training text, the loss from the model's answer after each "
+        "character, weighted by the same counts.",
+    ),
+    8: Claim(
+        "Two layers of attention alone learn induction; one cannot",
+        "Elhage et al. 2021; Olsson et al. 2022",
+        ("layers",),
+        induction,
+        ("layers/probe-token_accuracy",),
+        "Strings of different characters that begin again; the answer's tokens are counted.",
+    ),
+}

@@ -1,0 +1,104 @@
+"""What is known is judged by paired seeds: planted orderings are found, false ones are not, and all of it runs."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reproduce.claims import CLAIMS
+from reproduce.judging import Finding, alike, below_zero, corrected, fact, lower
+from reproduce.sweeps import SWEEPS
+
+NAMES = ("a", "b")
+
+
+def planted(effect: float, seed: int = 0, n: int = 5) -> tuple[dict[int, float], dict[int, float]]:
+    """Two variants whose seeds share their luck, the first lower by `effect`."""
+    rng = np.random.default_rng(seed)
+    luck, noise = rng.normal(2, 0.3, n), rng.normal(0, 0.01, (2, n))
+    return (
+        {s: luck[s] - effect + noise[0, s] for s in range(n)},
+        {s: luck[s] + noise[1, s] for s in range(n)},
+    )
+
+
+def test_a_planted_ordering_is_found_and_its_opposite_is_not() -> None:
+    a, b = planted(0.1)
+    assert lower("loss", a, b, NAMES).holds
+    assert not lower("loss", b, a, NAMES).holds
+    assert lower("loss", b, a, NAMES, margin=0.2).holds
+    assert not lower("loss", a, b, NAMES, margin=-0.2).holds
+
+
+def test_nothing_is_found_where_nothing_is() -> None:
+    claimed = sum(lower("loss", *planted(0.0, seed), NAMES).holds for seed in range(400))
+    assert claimed <= 30  # 5 % of 400, and the room of chance
+
+
+def test_alike_needs_proof() -> None:
+    a, b = planted(0.0)
+    assert alike("loss", a, b, NAMES, margin=0.05).holds
+    assert not alike("loss", a, b, NAMES, margin=0.001).holds
+    far, near = planted(0.2)
+    assert not alike("loss", far, near, NAMES, margin=0.05).holds
+
+
+def test_equal_gaps_are_judged_by_their_signs() -> None:
+    assert below_zero([-0.1] * 5) == 0.5**5
+    assert below_zero([0.0] * 5) == below_zero([0.1] * 5) == 1.0
+    assert math.isnan(below_zero([-0.1]))
+    assert math.isnan(below_zero([-0.1, math.inf]))
+
+
+def test_holm_over_all_that_was_tested() -> None:
+    told = [
+        Finding("a", 0.01),
+        fact("counted", True),
+        Finding("b", 0.04),
+        Finding("c", math.nan),
+        Finding("d", 0.03),
+    ]
+    done = corrected(told)
+    assert [f.p for f in done[:3]] == [0.04, 0.0, pytest.approx(0.09)]
+    assert math.isnan(done[3].p)
+    assert done[4].p == pytest.approx(0.09)
+    assert [f.holds for f in done] == [True, True, False, False, False]
+
+
+def test_every_claim_is_judged_by_sweeps_that_exist() -> None:
+    assert list(CLAIMS) == list(range(1, 9))
+    for claim in CLAIMS.values():
+        assert set(claim.sweeps) <= set(SWEEPS)
+        assert all(plot.partition("/")[0] in claim.sweeps for plot in claim.plots)
+
+
+@pytest.mark.slow
+def test_every_claim_runs_at_the_smallest_size(tmp_path: Path) -> None:
+    run(tmp_path, list(map(str, CLAIMS)))
+    page = (tmp_path / "page.md").read_text("utf-8")
+    assert re.findall(r"^## (\d)\.", page, re.M) == list(map(str, CLAIMS))
+
+
+def test_some_claims_run_at_the_smallest_size_and_go_on(tmp_path: Path) -> None:
+    run(tmp_path, ["7"])
+    page = (tmp_path / "page.md").read_text("utf-8")
+    assert "## 7. A model of no layers" in page
+    assert "It does not hold here." in page  # of four steps
+    assert "no run lies below the entropy" in page
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("result.json")}
+    assert len(before) == 4
+    run(tmp_path, ["7"])
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("result.json")}
+
+
+def run(folder: Path, claims: list[str]) -> None:
+    told = ["--seeds", "1,2", "--folder", str(folder / "runs"), "--out", str(folder / "page.md"), "--smoke"]
+    command = [sys.executable, "-m", "reproduce", *claims, *told]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
