@@ -14,7 +14,7 @@ from rich.console import Console
 
 from gptkit.train.metrics import MetricsLog
 from gptkit.train.progress import Progress, summary
-from gptkit.train.terminal import amount, duration, safe
+from gptkit.train.terminal import duration, safe
 
 
 class Screen(io.StringIO):
@@ -251,16 +251,6 @@ def test_summary_of_a_stopped_a_failed_and_an_empty_run(tmp_path: Path) -> None:
     assert "finished" in told({})
 
 
-def test_numbers_in_few_characters() -> None:
-    assert [amount(n) for n in (0, 950, 999.6, 12_345, 99_960, 1.24e6, 124e6, 1.5e9)] == [
-        "0",
-        "950",
-        "1.00k",
-        "12.3k",
-        "100k",
-        "1.24M",
-        "124M",
-        "1.50B",
-    ]
+def test_times_and_text_as_a_terminal_shows_them() -> None:
     assert [duration(s) for s in (0, 23.4, 725, 11_220)] == ["0:00", "0:23", "12:05", "3:07:00"]
     assert safe("a\x1b[0m\r\u202eb\tc\nd é", io.StringIO()) == "a·[0m··b\tc\nd é"

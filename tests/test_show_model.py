@@ -17,7 +17,7 @@ from gptkit.model.interfaces import Block, Step
 from gptkit.view.formula import block_formula
 from gptkit.view.layers import layer_kinds, named
 from gptkit.view.sheet import Sheet, facts
-from gptkit.view.tables import amount, part_lines
+from gptkit.view.tables import part_lines
 from gptkit.view.tree import tree_lines
 
 
@@ -292,21 +292,6 @@ def test_the_table_tells_every_parameter() -> None:
     numbers = [int(line.split()[1].replace(",", "")) for line in lines[1:]]
     assert sum(numbers[:-1]) == numbers[-1] == sheet.model.n_parameters()
     assert max(map(len, lines)) <= 80
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (0, "0 B"),
-        (96, "96 B"),
-        (999.6, "1.00 kB"),
-        (4096, "4.10 kB"),
-        (123456, "123 kB"),
-        (10.72e9, "10.7 GB"),
-    ],
-)
-def test_amounts_in_three_digits(value: float, expected: str) -> None:
-    assert amount(value, "B") == expected
 
 
 def test_the_vocabulary_is_the_tokenizers() -> None:

@@ -186,7 +186,7 @@ def _list(made: Plan, *, as_json: bool) -> None:
     from rich.table import Table
 
     from gptkit.compare.equal import sizes, tokens_per_step
-    from gptkit.train.terminal import amount
+    from gptkit.numbers import amount
 
     seeds = made.asked.seeds
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from gptkit.numbers import amount
 from gptkit.train.summary import summary
-from gptkit.train.terminal import amount, duration, safe, writable
+from gptkit.train.terminal import duration, safe, writable
 
 __all__ = ["Progress", "summary"]
 

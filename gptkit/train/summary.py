@@ -11,8 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gptkit.numbers import amount
 from gptkit.train import metrics
-from gptkit.train.terminal import amount, duration, safe, writable
+from gptkit.train.terminal import duration, safe, writable
 from gptkit.train.terminal_curve import terminal_curve
 
 WIDTH = 80

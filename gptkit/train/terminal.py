@@ -1,4 +1,4 @@
-"""Numbers and text as a terminal shows them."""
+"""Times and text as a terminal shows them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def amount(number: float) -> str:
-    """A number in three digits: `950`, `12.3k`, `1.24M`, `124M`, `1.5B`."""
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= 0.9995 * unit:
-            scaled = number / unit
-            places = 0 if scaled >= 99.95 else 1 if scaled >= 9.995 else 2
-            return f"{scaled:.{places}f}{name}"
-    return f"{number:.0f}"
 
 
 def safe(text: str, stream: Any) -> str:

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 
 from gptkit.generate.bars import percent
+from gptkit.numbers import quantity
 from gptkit.pictures import (
     Figure,
     Line,
@@ -18,7 +19,7 @@ from gptkit.pictures import (
 )
 from gptkit.view.sheet import Sheet
 from gptkit.view.sights import Sight
-from gptkit.view.tables import amount, memory_lines, operation_lines, rows
+from gptkit.view.tables import memory_lines, operation_lines, rows
 from gptkit.view.tree import heading, tree_lines
 
 _TEXT, _SIDE, _GAP = 640, 420, 40
@@ -43,7 +44,7 @@ def parts(seen: Sheet) -> Figure:
     """Parameters, and operations for each token, by part."""
     told = rows(seen)
     counted = [(part, float(count), f"{count:,}") for part, count, _ in told if count]
-    worked = [(part, found, amount(found, "FLOP")) for part, _, found in told if found]
+    worked = [(part, found, quantity(found, "FLOP")) for part, _, found in told if found]
     charts = [_shares(counted, "Parameters"), _shares(worked, "Operations for each token, forward pass")]
     return _stack(charts, gap=22)
 

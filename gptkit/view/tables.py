@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from gptkit.generate.bars import bar, percent
+from gptkit.numbers import quantity
 from gptkit.pictures import Line
 from gptkit.view.sheet import Sheet
-
-_UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-
-
-def amount(value: float, unit: str) -> str:
-    """A number in three digits with its unit: `285 MFLOP`, `1.24 GB`, `96 B`."""
-    for size, letter in _UNITS:
-        if value >= 0.9995 * size:
-            scaled = value / size
-            places = 0 if scaled >= 99.95 else 1 if scaled >= 9.995 else 2
-            return f"{scaled:.{places}f} {letter}{unit}"
-    return f"{value:.0f} {unit}"
 
 
 def rows(seen: Sheet) -> list[tuple[str, int, float]]:
@@ -45,10 +34,10 @@ def part_lines(seen: Sheet, width: int = 80, eighths: bool = True) -> list[Line]
         line: Line = [(f"  {part:<{wide}}  ", ""), (f"{count:>14,} {percent(share):>7}  ", "")]
         line.append((f"{bar(count / most[0], cells, eighths):<{cells}} ", "blue"))
         if operations:
-            line.append((f"{amount(operations, ''):>11} {percent(part_of):>7}  ", ""))
+            line.append((f"{quantity(operations, ''):>11} {percent(part_of):>7}  ", ""))
             line.append((bar(operations / most[1], cells, eighths), "blue"))
         lines.append(line)
-    total = f"  {'all':<{wide}}  {parameters:>14,} {'':>7}  {'':<{cells}} {amount(forward, ''):>11}"
+    total = f"  {'all':<{wide}}  {parameters:>14,} {'':>7}  {'':<{cells}} {quantity(forward, ''):>11}"
     return [*lines, [(total, "strong")]]
 
 
@@ -57,15 +46,17 @@ def operation_lines(seen: Sheet) -> list[Line]:
     found = seen.operations
     reading = sum(found.reading.values())
     lines: list[Line] = [
-        _line("forward", amount(found.forward, "FLOP"), "matrix products: 2 for each weight a token meets"),
-        _line("  of which", amount(reading, "FLOP"), f"reads other tokens, at all {found.keys:,} keys;"),
+        _line("forward", quantity(found.forward, "FLOP"), "matrix products: 2 for each weight a token meets"),
+        _line("  of which", quantity(reading, "FLOP"), f"reads other tokens, at all {found.keys:,} keys;"),
         _line(
             "",
             "",
-            f"the masks leave {amount(found.visible, 'FLOP')} ({percent(found.visible / (reading or 1))})",
+            f"the masks leave {quantity(found.visible, 'FLOP')} ({percent(found.visible / (reading or 1))})",
         ),
         _line(
-            "training", amount(found.training, "FLOP"), "3 × forward, as PaLM has it (Chowdhery et al. 2022)"
+            "training",
+            quantity(found.training, "FLOP"),
+            "3 × forward, as PaLM has it (Chowdhery et al. 2022)",
         ),
     ]
     if not reading:
@@ -82,18 +73,20 @@ def memory_lines(seen: Sheet) -> list[Line]:
     return [
         _line(
             "training",
-            amount(found.training, "B"),
+            quantity(found.training, "B"),
             f"batch of {found.rows} × {found.length:,} on one device, float32",
         ),
-        _line("  weights", amount(found.weights, "B"), ""),
-        _line("  gradients", amount(found.gradients, "B"), ""),
-        _line("  AdamW", amount(found.moments, "B"), "two averages of each gradient"),
+        _line("  weights", quantity(found.weights, "B"), ""),
+        _line("  gradients", quantity(found.gradients, "B"), ""),
+        _line("  AdamW", quantity(found.moments, "B"), "two averages of each gradient"),
         _line(
-            "  activations", "≈ " + amount(found.activations, "B"), "an estimate: kept for the backward pass"
+            "  activations",
+            "≈ " + quantity(found.activations, "B"),
+            "an estimate: kept for the backward pass",
         ),
-        _line("decoding", amount(found.decoding, "B"), "the weights, and the cache of one text"),
-        _line("  cache", amount(found.cache, "B"), f"at {found.length:,} tokens: {heads}"),
-        _line("  a token", amount(found.cache_per_token, "B"), "added to the cache by each token"),
+        _line("decoding", quantity(found.decoding, "B"), "the weights, and the cache of one text"),
+        _line("  cache", quantity(found.cache, "B"), f"at {found.length:,} tokens: {heads}"),
+        _line("  a token", quantity(found.cache_per_token, "B"), "added to the cache by each token"),
     ]
 
 
