@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from gptkit.cli import main
 from gptkit.compare import measure as m
 from gptkit.run import Run
+from gptkit.text.splits import Split
 
 WORDS = [
     "tokenizer=char", "model.n_layers=2", "model.d_model=16", "model.n_heads=2", "model.context_length=16", "data=text",
@@ -71,13 +72,13 @@ def test_loss_by_position_adds_up_to_the_validation_loss(runs: dict[str, Run], f
         mean = sum(t * n for t, n in zip(told["loss"], told["count"], strict=True)) / sum(told["count"])
         assert mean == pytest.approx((run.result() or {})["val_loss"], abs=1e-6)
         assert told["positions"][0] == 0
-        assert sum(told["count"]) == len(reading_of(run).tokens) - 1
+        assert sum(told["count"]) == len(reading_of(run).split.tokens) - 1
 
 
 @torch.no_grad()
 def test_longer_texts_as_a_plain_loop_reads_them(runs: dict[str, Run], found: dict[str, Any]) -> None:
     reading = reading_of(runs["rotary"])
-    text = torch.from_numpy(np.asarray(reading.tokens).astype(np.int64))
+    text = torch.from_numpy(np.asarray(reading.split.tokens).astype(np.int64))
     rows = {row["tokens"]: row for row in found["rotary"]["lengths"]}
     first = 32
     end = first + min(m._SCORED, len(text) - 1 - first) // 32 * 32
@@ -134,7 +135,7 @@ def test_proofs_notice_one_altered_token(runs: dict[str, Run], found: dict[str, 
     for split, key in (("train", "batches"), ("val", "evaluation")):
         tokens = np.array(getattr(data, split))
         tokens[5] = (tokens[5] + 1) % 7
-        altered = m.proof(config, dataclasses.replace(data, **{split: tokens}))
+        altered = m.proof(config, dataclasses.replace(data, splits={**data.splits, split: Split(tokens)}))
         assert [k for k in ("batches", "evaluation", "tokenizer") if altered[k] != told[k]] == [key]
 
 
@@ -150,7 +151,7 @@ def test_texts_longer_than_what_is_scored_are_still_read(
 @torch.no_grad()
 def test_the_early_places_are_a_quarter_of_the_context(runs: dict[str, Run], found: dict[str, Any]) -> None:
     reading = reading_of(runs["rotary"])
-    text = torch.from_numpy(np.asarray(reading.tokens).astype(np.int64))
+    text = torch.from_numpy(np.asarray(reading.split.tokens).astype(np.int64))
     end, nats = 32 + min(m._SCORED, len(text) - 33) // 32 * 32, []
     for start in range(32, end, 16):
         logits = reading.model(text[None, start : start + 16])[0, :4]
@@ -177,3 +178,13 @@ def test_the_command(runs: dict[str, Run], capsys: pytest.CaptureFixture[str]) -
             m.main(wrong)
     assert "argument --lengths" in capsys.readouterr().err
     assert m.main([str(path / "nowhere")]) != 0
+
+
+def test_a_text_whose_scores_fill_the_memory_is_not_read(runs: dict[str, Run], monkeypatch: Any) -> None:
+    reading = reading_of(runs["rotary"])
+    context = reading.model.shape.context_length
+    monkeypatch.setattr(m, "_SCORES", 4 * reading.model.shape.n_heads * (2 * context) ** 2)
+    trained, fits, large = m.longer(reading, [context, 2 * context, 3 * context], [1.0, 2.0, 3.0])
+    assert "non_overlapping" in trained
+    assert "non_overlapping" in fits
+    assert "may take" in large["refused"]

@@ -16,7 +16,7 @@ def test_positions_are_ready() -> None:
     assert words[0].startswith("position=sinusoidal,learned,none,rotary,alibi")
     typed = expanded(["experiment=positions", "model/position=rotary,cope", "seed=1,2"])
     assert typed == [
-        "lengths=0.25,0.5,1,2,4,8",
+        "lengths=0.25,0.5,1,2,4,8,16",
         "experiment=positions",
         "model/position=rotary,cope",
         "seed=1,2",

@@ -12,7 +12,7 @@ from gptkit.compare.equal import Budget
 from gptkit.errors import ConfigError, Problem
 
 SEEDS = (1, 2, 3)
-LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 METRICS = ("val_loss", "val_bits_per_byte", "train_loss", "best_val_loss")
 OWN = {
     "seed": "the seeds, 1,2,3 by default; each variant is trained with each",

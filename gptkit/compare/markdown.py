@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from gptkit.compare import series, tables, tuning, words
+from gptkit.compare import probes, series, tables, tuning, words
 from gptkit.compare.honesty import Caution
 from gptkit.compare.pairing import Proof
 from gptkit.compare.results import Results
@@ -33,6 +33,7 @@ def _lines(
         yield from ("", "## Cautions", "", *(f"- {_text(caution.text)}" for caution in cautions))
     for heading, table in (
         ("Ranking", tables.ranking(comparison) if comparison.ranking else None),
+        ("Answers by length", probes.table(results, labels)),
         ("Longer and shorter texts", tables.lengths(results, labels)),
         ("Cost", tables.cost(results, labels)),
         ("Differences", tables.differences(comparison) if comparison.differences else None),

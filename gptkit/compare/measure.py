@@ -33,10 +33,11 @@ from gptkit.train.data import Documents
 if TYPE_CHECKING:
     from gptkit.model.gpt import GPT
 
-LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _SCORED = 4_096  # tokens of the evaluation text that longer texts are scored on
 _PLACED = 16_384  # tokens that loss by position is a mean of, evenly spaced windows of the text
 _AT_ONCE = 1 << 22  # logits held at a time
+_SCORES = 2 << 30  # bytes that one layer's attention scores may take in a text longer than the context
 _WINDOWS, _DECODED, _REPEATS = 8, 48, 3
 
 
@@ -58,9 +59,7 @@ def measure(run: Run, lengths: Sequence[float] = LENGTHS) -> dict[str, Any]:
     reading = Reading(model, data)
     context = model.shape.context_length
     found: dict[str, Any] = {"proof": proof(config, data)}
-    if data.val_split.scored is not None:
-        found["probes"] = answers(run)
-    elif data.val_split:
+    if data.val_split and data.val_split.scored is None:
         found["loss_by_position"] = by_position(reading, context)
         found["lengths"] = longer(reading, [max(1, round(f * context)) for f in lengths], lengths)
         seen = attention_by_distance(model, reading, context)
@@ -68,13 +67,6 @@ def measure(run: Run, lengths: Sequence[float] = LENGTHS) -> dict[str, Any]:
             found["attention_by_distance"] = seen
     found["cost"] = cost(model, run)
     return found
-
-
-def answers(run: Run) -> list[dict[str, Any]]:
-    """How many answers of each split were right when training ended: accuracy by length, or why none."""
-    told = (run.result() or {}).get("splits", {})
-    rows = [{"split": name, "count": facts.get("examples"), **facts} for name, facts in told.items()]
-    return sorted(rows, key=lambda row: (row.get("length") or 0, row["split"]))
 
 
 def write(run: Run, lengths: Sequence[float] = LENGTHS) -> None:
@@ -149,6 +141,11 @@ def longer(reading: Reading, sizes: Sequence[int], factors: Sequence[float]) -> 
         row: dict[str, Any] = {"factor": factor, "tokens": size}
         if size > fit:
             row["refused"] = f"the evaluation text has {room:,} tokens, too few for texts of {size:,}"
+            found.append(row)
+            continue
+        scores = 4 * reading.model.shape.n_heads * size * size
+        if size > context and scores > _SCORES:
+            row["refused"] = f"not measured: the scores of {size:,} tokens may take {scores / 2**30:.1f} GiB"
             found.append(row)
             continue
         try:

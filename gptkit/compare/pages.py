@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from gptkit.compare import series, tables, tuning, words
+from gptkit.compare import probes, series, tables, tuning, words
 from gptkit.compare.honesty import Caution
 from gptkit.compare.ink import PALETTE, Plot, css
 from gptkit.compare.pairing import Proof
@@ -137,6 +137,10 @@ class _Page:
         tuned = "".join(map(self.table, tuning.tables(self.results, self.labels)))
         if tuned:
             yield "tuning", "Tuning", self.panels("tuning-", tuning.told(self.results), "") + tuned
+        answers = probes.table(self.results, self.labels)
+        if answers:
+            note = "Mean over seeds at the end of training; the band is one standard deviation."
+            yield "answers", "Answers by length", self.panels("probe-", note, "") + self.table(answers)
         note = "Mean over seeds after training: how much a longer past within the context helps."
         yield (
             "position",

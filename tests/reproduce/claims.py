@@ -237,7 +237,7 @@ CLAIMS: Mapping[int, Claim] = {
         "Press et al. 2022",
         ("base",),
         short_to_long,
-        ("base/length-non_overlapping", "base/length-sliding"),
+        ("base/length-non-overlapping", "base/length-sliding"),
         "Kept means within 0.05 nats of the loss at the trained length, or better.",
     ),
     4: Claim(
@@ -252,7 +252,7 @@ CLAIMS: Mapping[int, Claim] = {
         "Kazemnejad et al. 2023",
         PROBES,
         none_generalises,
-        tuple(f"{probe}/probe-token_accuracy" for probe in PROBES),
+        tuple(f"{probe}/probe-token-accuracy" for probe in PROBES),
         "Judged by the tokens of answers at the first length that was not trained on; the probe where it comes nearest is "
         "shown. The paper's models are larger and trained longer.",
     ),
@@ -279,7 +279,7 @@ CLAIMS: Mapping[int, Claim] = {
         "Elhage et al. 2021; Olsson et al. 2022",
         ("layers",),
         induction,
-        ("layers/probe-token_accuracy",),
+        ("layers/probe-token-accuracy",),
         "Strings of different characters that begin again; the answer's tokens are counted.",
     ),
 }
