@@ -49,6 +49,7 @@ GOLDEN: list[tuple[list[str], list[str]]] = [
             "'learned' takes: max_positions."
         ],
     ),
+    (["optimizer=early_stop"], ["optimizer=early_stop: no such option. Did you mean callback=early_stop?"]),
     (["logger=wnadb"], ["logger=wnadb: no such option. Did you mean logger=wandb?"]),
     (["logger=wandb,csv"], ["logger=wandb,csv: several are named. Write a list: logger=[wandb,csv]."]),
     (

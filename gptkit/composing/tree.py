@@ -163,7 +163,10 @@ class Tree:
     def no_option(self, group: str, option: str) -> str:
         """What to say of an option that is not there."""
         match = nearest(option, self.options(group))
-        hint = f"Did you mean {group}={match}?" if match else f"Available: {', '.join(self.options(group))}."
+        elsewhere = [f"{other}={option}" for other in self.groups() if option in self.options(other)]
+        hint = f"Available: {', '.join(self.options(group))}."
+        if match or len(elsewhere) == 1:  # a name that many groups have, such as none, says nothing
+            hint = f"Did you mean {f'{group}={match}' if match else elsewhere[0]}?"
         broken = registry.catalogue().broken.values()
         return hint + "".join(f" A plugin could not be read: {message}" for message in broken)
 

@@ -150,3 +150,11 @@ def test_what_cannot_be_is_refused() -> None:
     for decay in (1.0, -0.1):
         with pytest.raises(ConfigError, match=r"callback\.ema\.decay"):
             Ema(decay=decay)
+
+
+def test_a_config_that_has_it_as_an_optimizer_is_told_where_it_is(tmp_path: Path) -> None:
+    old = tmp_path / "old.yaml"
+    old.write_text("optimizer:\n  name: ema\n  decay: 0.99\n")
+    for word in ("optimizer=ema", f"config={old}"):
+        with pytest.raises(ConfigError, match=r"optimizer=ema: no such option\. Did you mean callback=ema\?"):
+            gptkit.compose([word])
