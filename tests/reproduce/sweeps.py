@@ -67,18 +67,20 @@ class Sweep:
         return gather(sorted(root.glob(f"*-{self.name}-*/sweep.json"))[-1].parent)
 
 
-_TEXT = "experiment=positions lengths=1"
+_READY = "experiment=positions model.d_model=64 model.n_layers=2 model.context_length=32 data.batch_size=32 optimizer.lr=4e-3"
+_TEXT = f"{_READY} lengths=1"
 _PROBE = "experiment=positions trainer.max_steps=1000 data.batch_size=32 lengths=1"
 
 SWEEPS = {
     sweep.name: sweep
     for sweep in (
-        Sweep("base", "experiment=positions position=sinusoidal,learned,none,rotary,alibi lengths=1,2,4,8"),
+        Sweep("base", f"{_READY} position=sinusoidal,learned,none,rotary,alibi lengths=1,2,4,8"),
         Sweep("full", f"{_TEXT} mask=full position=none,rotary"),
-        Sweep("scaled", f"{_TEXT} embedding=scaled position=sinusoidal,learned"),
+        Sweep("scaled", f"{_TEXT} embedding=scaled position=sinusoidal,learned trainer.max_steps=1200"),
         Sweep(
             "bigram",
-            f"{_TEXT} model=bigram model.n_layers=0,1 position=none trainer.max_steps=1500 optimizer.lr=1e-2",
+            "experiment=positions model=bigram model.n_layers=0,1 position=none data.batch_size=64 lengths=1 "
+            "trainer.max_steps=1000 optimizer.lr=1e-2 optimizer.weight_decay=0",
         ),
         Sweep(
             "layers",
