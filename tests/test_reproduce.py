@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reproduce.claims import CLAIMS
+from gptkit.compare.results import Point, Results, Trained
+from reproduce.claims import CLAIMS, wrong
 from reproduce.judging import Finding, alike, below_zero, corrected, fact, lower
 from reproduce.sweeps import SWEEPS
 
@@ -76,6 +77,73 @@ def test_every_claim_is_judged_by_sweeps_that_exist() -> None:
     for claim in CLAIMS.values():
         assert set(claim.sweeps) <= set(SWEEPS)
         assert all(plot.partition("/")[0] in claim.sweeps for plot in claim.plots)
+
+
+@pytest.mark.parametrize(
+    ("rises", "held"),
+    [
+        ({"alibi": 0.0, "rotary": 0.3, "sinusoidal": 0.3}, True),
+        ({"alibi": 0.2, "rotary": 0.3, "sinusoidal": 0.3}, False),
+        ({"alibi": 0.0, "rotary": 0.01, "sinusoidal": 0.3}, False),
+    ],
+)
+def test_short_to_long_is_judged_by_what_each_loses(
+    tmp_path: Path, rises: dict[str, float], held: bool
+) -> None:
+    runs = [
+        trained(
+            label,
+            seed,
+            measures={"lengths": [{"factor": f, **read(label, seed, rise * (f > 1))} for f in (1, 2, 4, 8)]},
+        )
+        for label, rise in {**rises, "learned": math.nan}.items()
+        for seed in range(5)
+    ]
+    base = Results(tmp_path, ["position"], [], runs)
+    assert all(f.holds for f in CLAIMS[3].judge({"base": base})) is held
+
+
+def read(label: str, seed: int, rise: float) -> dict[str, float | str]:
+    if math.isnan(rise) and label == "learned":
+        return {"refused": "learned positions end"}
+    luck = np.random.default_rng([seed, len(label)]).normal(0, 0.005)
+    return {"non_overlapping": 2.0 + rise + (luck if rise else 0.0)}
+
+
+def test_the_best_of_several_probes_pays_for_the_choice(tmp_path: Path) -> None:
+    def sweep(gain: float, probe: int) -> Results:
+        rng = np.random.default_rng(probe)
+        told = {"none": 0.5 + gain, "rotary": 0.5, "alibi": 0.5}
+        runs = [
+            trained(
+                label, seed, splits={"long": {"trained": False, "length": 20, "token_accuracy": a + luck}}
+            )
+            for label, a in told.items()
+            for seed, luck in enumerate(rng.normal(0, 0.02, 5))
+        ]
+        return Results(tmp_path, ["position"], [], runs)
+
+    probes = CLAIMS[5].sweeps
+    better = {name: sweep(0.2 if name == "reverse" else 0.0, i) for i, name in enumerate(probes)}
+    assert all(f.holds and "reverse" in f.text for f in CLAIMS[5].judge(better))
+    judged = CLAIMS[5].judge({name: sweep(0.0, i) for i, name in enumerate(probes)})
+    raw = [
+        lower(
+            "",
+            {r.seed: wrong("long")(r) for r in runs["none"]},
+            {r.seed: wrong("long")(r) for r in runs[b]},
+            NAMES,
+        ).p
+        for b in ("rotary", "alibi")
+        for runs in [{label: list(better["reverse"].finished(label).values()) for label in ("none", b)}]
+    ]
+    assert [f.p for f in CLAIMS[5].judge(better)] == pytest.approx([3 * p for p in raw])
+    assert not any(f.holds for f in judged)
+
+
+def trained(label: str, seed: int, *, measures: dict | None = None, splits: dict | None = None) -> Trained:
+    point = Point(0, {"position": label}, seed, [])
+    return Trained(point, Path(label), "finished", {"splits": splits or {}}, measures=measures or {})
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gptkit.compare.results import Results, Trained
 from gptkit.compare.series import number
@@ -89,27 +89,31 @@ def sinusoids_as_good(sweeps: Sweeps) -> list[Finding]:
     return [alike("validation loss", sinusoidal, learned, ("sinusoidal", "learned"), margin=0.05)]
 
 
+KEPT = 0.05  # nats by which a loss that is kept may rise
+
+
 def short_to_long(sweeps: Sweeps) -> list[Finding]:
     base = sweeps["base"]
     told = [
         lower(
-            f"at {factor} ×",
+            f"ALiBi keeps its loss at {factor:g} ×",
             scores(base, "alibi", at(factor)),
             scores(base, "alibi", at(1.0)),
-            ("ALiBi", "its own at 1 ×"),
-            0.05,
+            (f"at {factor:g} ×", "at 1 ×"),
+            KEPT,
         )
         for factor in (2.0, 4.0, 8.0)
     ]
     for other in ("sinusoidal", "rotary"):
         told += [
             lower(
-                f"at {factor:g} ×",
-                scores(base, "alibi", at(factor)),
+                f"{other} loses at {factor:g} ×",
+                scores(base, other, at(1.0)),
                 scores(base, other, at(factor)),
-                ("ALiBi", other),
+                ("its loss at 1 ×", f"at {factor:g} ×"),
+                -KEPT,
             )
-            for factor in (2.0, 8.0)
+            for factor in (2.0, 4.0, 8.0)
         ]
     runs = base.finished("learned").values()
     refused = [
@@ -135,7 +139,10 @@ def rotary_learns_faster(sweeps: Sweeps) -> list[Finding]:
 
 
 def none_generalises(sweeps: Sweeps) -> list[Finding]:
-    """Holds if on some probe, at the first lengths that were not trained on, none beats both."""
+    """Holds if on some probe, at the first lengths that were not trained on, none beats both.
+
+    The best of several probes is taken, so its p counts as many times (Bonferroni).
+    """
     best: list[Finding] | None = None
     for probe in PROBES:
         results = sweeps[probe]
@@ -152,7 +159,7 @@ def none_generalises(sweeps: Sweeps) -> list[Finding]:
         worst = max(math.inf if math.isnan(f.p) else f.p for f in pair)
         if best is None or worst < max(math.inf if math.isnan(f.p) else f.p for f in best):
             best = pair
-    return best or []
+    return [replace(finding, p=min(1.0, finding.p * len(PROBES))) for finding in best or []]
 
 
 PROBES = ("copy", "reverse", "count")
@@ -183,20 +190,15 @@ def rotary_stretched(sweeps: Sweeps) -> list[Finding]:
 def bigram_floor(sweeps: Sweeps) -> list[Finding]:
     results = sweeps["bigram"]
     reached, floor = readings.bigrams(results, "0")
-    above = {seed: value - floor[seed] for seed, value in reached.items()}
-    least = min(above.values(), default=math.nan)
+    deeper, flat = scores(results, "1", loss), scores(results, "0", loss)
+    least = min((value - floor[seed] for seed, value in reached.items()), default=math.nan)
     return [
         fact(
             f"no run lies below the entropy of the training text's bigrams: the least is {least:+.5f} nats above",
-            least >= -1e-9,
+            least >= -1e-6,
         ),
-        lower("it comes near", reached, floor, ("a zero-layer model", "the entropy"), margin=0.02),
-        lower(
-            "another layer goes below it",
-            scores(results, "1", loss),
-            scores(results, "0", loss),
-            ("one layer", "none"),
-        ),
+        lower("it comes near", reached, floor, ("a zero-layer model", "the entropy"), margin=0.01),
+        lower("a layer reads further, on the validation text", deeper, flat, ("one layer", "none")),
     ]
 
 
@@ -238,7 +240,7 @@ CLAIMS: Mapping[int, Claim] = {
         ("base",),
         short_to_long,
         ("base/length-non-overlapping", "base/length-sliding"),
-        "Kept means within 0.05 nats of the loss at the trained length, or better.",
+        "Kept means within 0.05 nats of the loss at the trained length, or better; lost means worse by more than that.",
     ),
     4: Claim(
         "Rotary positions learn faster than learned ones, at equal tokens",
@@ -271,8 +273,8 @@ CLAIMS: Mapping[int, Claim] = {
         ("bigram",),
         bigram_floor,
         (),
-        "Both are exact: the entropy from counts of the training text, the loss from the model's answer after each "
-        "character, weighted by the same counts.",
+        "The entropy is exact, from counts; the loss is of the whole training text, read in windows of the context, so that "
+        "a model that saw more than one character could fall below. Near means within 0.01 nats.",
     ),
     8: Claim(
         "Two layers of attention alone learn induction; one cannot",

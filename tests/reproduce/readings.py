@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 import gptkit
 from gptkit.compare.measure import Reading, longer
@@ -39,19 +41,30 @@ def stretched(results: Results, label: str, factor: int) -> dict[str, Scores]:
 
 
 def bigrams(results: Results, label: str) -> tuple[Scores, Scores]:
-    """The exact loss of zero-layer models on their training text, and the entropy of its bigrams, by seed."""
+    """The loss of models on their whole training text, in windows, and the entropy of its bigrams, by seed."""
     reached, floor = {}, {}
     for seed, run in results.finished(label).items():
-        model, tokens = gptkit.load(run.path).eval().double(), _data(run).train.astype(np.int64)
-        size = model.shape.vocab_size
-        counts = np.bincount(tokens[:-1] * size + tokens[1:], minlength=size * size).reshape(size, size)
-        with torch.no_grad():
-            nats = -model(torch.arange(size)[:, None])[:, 0].log_softmax(-1).numpy()
-        total = counts.sum()
-        reached[seed] = float((counts * nats).sum() / total)
+        model, tokens = gptkit.load(run.path).eval(), _data(run).train.astype(np.int64)
+        context, size = model.shape.context_length, model.shape.vocab_size
+        windows = (len(tokens) - 1) // context
+        inputs = tokens[: windows * context].reshape(windows, context)
+        targets = tokens[1 : windows * context + 1].reshape(windows, context)
+        counts = np.bincount(inputs.ravel() * size + targets.ravel(), minlength=size * size)
+        counts = counts.reshape(size, size)
+        reached[seed] = _loss(model, torch.from_numpy(inputs), torch.from_numpy(targets))
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        floor[seed] = float(-(counts[counts > 0] * np.log(share[counts > 0])).sum() / total)
+        floor[seed] = float(-(counts[counts > 0] * np.log(share[counts > 0])).sum() / counts.sum())
     return reached, floor
+
+
+@torch.no_grad()
+def _loss(model: torch.nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    """Mean nats of each target, both [W, T]."""
+    total = 0.0
+    for x, y in zip(inputs.split(512), targets.split(512), strict=True):
+        nats = F.cross_entropy(model(x).float().flatten(0, 1), y.flatten(), reduction="none")
+        total += float(nats.double().sum())
+    return total / targets.numel()
 
 
 def _data(run: Trained) -> Any:
