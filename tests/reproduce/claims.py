@@ -232,7 +232,8 @@ CLAIMS: Mapping[int, Claim] = {
         sinusoids_as_good,
         ("scaled/ranking",),
         "As in the paper, embeddings are multiplied by the root of their width. No difference is not proof of none, so the "
-        "statement is that they differ by less than 0.05 nats, by two one-sided tests.",
+        "statement is that they differ by less than 0.05 nats, by two one-sided tests. Runs are twice as long as elsewhere: a "
+        "learned table starts near zero and lags at first.",
     ),
     3: Claim(
         "ALiBi keeps its loss at 2 to 8 times the trained length; sinusoidal, rotary and learned positions do not",
@@ -265,7 +266,8 @@ CLAIMS: Mapping[int, Claim] = {
         rotary_stretched,
         (),
         "The trained rotary models read 4 times their context, with no further training, as they are and with stretched "
-        "frequencies: the weights are the same, the loss is over the last tokens of non-overlapping windows.",
+        "frequencies: the weights and the scored tokens are the same, in windows that do not overlap. The papers train on a "
+        "little after stretching (NTK-aware scaling aside), so this is the harder form.",
     ),
     7: Claim(
         "A model of no layers reaches the entropy of its text's bigrams, and not below",

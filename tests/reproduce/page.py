@@ -49,10 +49,8 @@ def write(
 
 
 def _table(holds: Mapping[int, bool]) -> str:
-    rows = [
-        f"| {n} | {CLAIMS[n].title} | {CLAIMS[n].source} | {'yes' if held else '**no**'} |"
-        for n, held in holds.items()
-    ]
+    told = {True: "yes", False: "**no**", None: "not run"}
+    rows = [f"| {n} | {claim.title} | {claim.source} | {told[holds.get(n)]} |" for n, claim in CLAIMS.items()]
     return "\n".join(["| | claim | source | holds here |", "|---|---|---|---|", *rows, ""])
 
 
