@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,24 @@ def test_the_order_of_variants_changes_nothing(order: list[str], seed: int) -> N
     plain, other = compare(sweep(scores)), compare(sweep({k: scores[k] for k in order}))
     assert plain.verdict == other.verdict
     assert [one.letters for one in plain.ranking] == [one.letters for one in other.ranking]
+
+
+def test_many_variants_are_told_in_few_words_and_soon(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    luck = rng.normal(2, 0.1, 5)
+    runs = []
+    for variant in range(60):
+        for seed in range(5):
+            point = Point(len(runs), {"position": f"v{variant}"}, seed, [])
+            loss = luck[seed] + 0.01 * variant + rng.normal(0, 0.002)
+            runs.append(Trained(point, tmp_path / str(len(runs)), "finished", {"val_loss": float(loss)}))
+    start = time.perf_counter()
+    found = compare(Results(tmp_path, ["position"], [], runs))
+    assert time.perf_counter() - start < 5  # seconds; 14 where each of the 1,770 pairs is resampled
+    assert len(found.differences) == 60 * 59 // 2
+    assert len(found.verdict) == 14
+    told = [d for d in found.differences if math.isfinite(d.bootstrap[0])]
+    assert len(told) == 59
+    assert all("v0" in (d.a, d.b) for d in told)
+    assert "Of the 47 other variants held against v0, 47 can be told apart" in found.verdict[12]
+    assert "Of the 1711 other pairs" in found.verdict[13]

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeGuard
 
 from gptkit.compare.results import Results
@@ -23,6 +24,8 @@ UNITS = {
     "train_loss": "nats",
 }
 _RESAMPLES = 2000
+MOST_SAID = 12  # sentences of a verdict on single pairs
+MOST_RESAMPLED = 400  # pairs of which each has its bootstrap interval
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Difference:
         n_pairs: seeds that both finished.
         mean: of the differences.
         interval: 95 % t interval; NaN below two pairs.
-        bootstrap: 95 % interval by resampling pairs (BCa, Efron 1987); NaN below three pairs.
+        bootstrap: 95 % interval by resampling pairs (BCa, Efron 1987); NaN below three pairs, and of many
+            variants for pairs that the best, or the baseline, is not of.
         p: of the paired t test, two-sided; of the sign test (Arbuthnot 1710), 2^(1 - n), where all n
             differences are the same; NaN for one pair.
         p_holm: the same, corrected for all comparisons made (Holm 1979).
@@ -155,7 +159,11 @@ def compare(results: Results, metric: str | None = None, baseline: str | None = 
         ]
     else:
         pairs = list(itertools.combinations(order, 2))
-    raw = [paired(a, b, scores[a], scores[b]) for a, b in pairs]
+    best = baseline or (order[0] if order else "")
+    raw = [
+        paired(a, b, scores[a], scores[b], resample=len(pairs) <= MOST_RESAMPLED or best in (a, b))
+        for a, b in pairs
+    ]
     corrected = holm([d.p for d in raw])
     differences = [_settled(d, p, len(raw)) for d, p in zip(raw, corrected, strict=True)]
     ranking = _lettered(ranking, differences) if baseline is None else ranking
@@ -170,15 +178,21 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def summary(label: str, scores: Mapping[int, float]) -> Summary:
     """One variant's mean, spread and interval."""
-    from scipy import stats
-
     values = [scores[seed] for seed in sorted(scores)]
     n, mean = len(values), math.fsum(values) / len(values)
     if n < 2:
         return Summary(label, dict(scores), mean, math.nan, (math.nan, math.nan))
     sd = _sd(values)
-    half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / math.sqrt(n)
+    half = _quantile(1 - ALPHA / 2, n - 1) * sd / math.sqrt(n)
     return Summary(label, dict(scores), mean, sd, (mean - half, mean + half))
+
+
+@lru_cache(maxsize=4096)
+def _quantile(share: float, free: int) -> float:
+    """Of Student's t distribution with so many degrees of freedom."""
+    from scipy import special
+
+    return float(special.stdtrit(free, share))
 
 
 def _sd(values: Sequence[float]) -> float:
@@ -186,9 +200,17 @@ def _sd(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
-def paired(a: str, b: str, scores_a: Mapping[int, float], scores_b: Mapping[int, float]) -> Difference:
-    """Two variants compared over the seeds that both have; not yet corrected for other comparisons."""
-    from scipy import stats
+def paired(
+    a: str, b: str, scores_a: Mapping[int, float], scores_b: Mapping[int, float], *, resample: bool = True
+) -> Difference:
+    """Two variants compared over the seeds that both have; not yet corrected for other comparisons.
+
+    Args:
+        a, b: their labels.
+        scores_a, scores_b: by seed.
+        resample: give the bootstrap interval as well, which takes milliseconds.
+    """
+    from scipy import special
 
     seeds = sorted(scores_a.keys() & scores_b.keys())
     gaps = [scores_a[seed] - scores_b[seed] for seed in seeds]
@@ -206,10 +228,11 @@ def paired(a: str, b: str, scores_a: Mapping[int, float], scores_b: Mapping[int,
         exact = (mean, mean)
         return Difference(a, b, n, mean, exact, exact, p, p, 0.0, apart, effect, None)
     t = mean / (sd / math.sqrt(n))
-    p = float(2 * stats.t.sf(abs(t), n - 1))
-    half = float(stats.t.ppf(1 - ALPHA / 2, n - 1)) * sd / math.sqrt(n)
+    p = float(2 * special.stdtr(n - 1, -abs(t)))
+    half = _quantile(1 - ALPHA / 2, n - 1) * sd / math.sqrt(n)
     interval = (mean - half, mean + half)
-    return Difference(a, b, n, mean, interval, _bootstrap(gaps), p, p, sd, apart, mean / sd, None)
+    resampled = _bootstrap(gaps) if resample else nan
+    return Difference(a, b, n, mean, interval, resampled, p, p, sd, apart, mean / sd, None)
 
 
 def _bootstrap(gaps: Sequence[float]) -> tuple[float, float]:
@@ -270,7 +293,7 @@ def power_of(effect: float, n: int, alpha: float = ALPHA) -> float:
     """The power of a two-sided paired t test of n pairs to show an effect d_z (noncentral t)."""
     from scipy import stats
 
-    bound, shift = float(stats.t.ppf(1 - alpha / 2, n - 1)), abs(effect) * math.sqrt(n)
+    bound, shift = _quantile(1 - alpha / 2, n - 1), abs(effect) * math.sqrt(n)
     near, far = float(stats.nct.sf(bound, n - 1, shift)), float(stats.nct.cdf(-bound, n - 1, shift))
     return near + (far if math.isfinite(far) else 0.0)  # SciPy has NaN for a far tail that is next to nothing
 
@@ -320,14 +343,21 @@ def verdict_of(
     held = [d for d in differences if baseline is not None or ranking[0].label in (d.a, d.b)]
     better = [d for d in held if d.told_apart]
     tied = [d for d in held if not d.told_apart and d.n_pairs > 1]
-    sentences = [said(d, unit) for d in better] + [said(d, unit) for d in tied]
+    sentences = [said(d, unit) for d in [*better, *tied][:MOST_SAID]]
+    unsaid = [d.told_apart for d in [*better, *tied][MOST_SAID:]]
+    if unsaid:
+        first = baseline or ranking[0].label
+        sentences.append(
+            f"Of the {len(unsaid)} other variants held against {first}, {sum(unsaid)} can be told apart from it."
+        )
     few = [d.b if d.a == (baseline or ranking[0].label) else d.a for d in held if d.n_pairs < 2]
     if few:
         first = baseline or ranking[0].label
         sentences.append(
             f"Nothing can be told of {first} against {', '.join(few)}: fewer than two seeds finished both."
         )
-    rest = [d for d in differences if d not in held]
+    seen = set(map(id, held))
+    rest = [d for d in differences if id(d) not in seen]
     shown = sum(d.told_apart for d in rest)
     if rest:
         pairs = f"Of the {len(rest)} other pairs" if len(rest) > 1 else "Of the one other pair"
