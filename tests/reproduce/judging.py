@@ -37,7 +37,7 @@ def lower(what: str, a: Scores, b: Scores, names: tuple[str, str], margin: float
     seeds = sorted(a.keys() & b.keys())
     gaps = [a[seed] - b[seed] - margin for seed in seeds]
     first, second = mean([a[seed] for seed in seeds]), mean([b[seed] for seed in seeds])
-    beside = f" + {margin:g}" if margin else ""
+    beside = f" {'+' if margin > 0 else '−'} {abs(margin):g}" if margin else ""
     return Finding(f"{what}: {names[0]} {first:.3f} < {names[1]} {second:.3f}{beside}", below_zero(gaps))
 
 
