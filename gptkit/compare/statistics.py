@@ -291,11 +291,11 @@ def seeds_for(effect: float, alpha: float = ALPHA, power: float = POWER) -> int 
 
 def power_of(effect: float, n: int, alpha: float = ALPHA) -> float:
     """The power of a two-sided paired t test of n pairs to show an effect d_z (noncentral t)."""
-    from scipy import stats
+    from scipy import special
 
     bound, shift = _quantile(1 - alpha / 2, n - 1), abs(effect) * math.sqrt(n)
-    near, far = float(stats.nct.sf(bound, n - 1, shift)), float(stats.nct.cdf(-bound, n - 1, shift))
-    return near + (far if math.isfinite(far) else 0.0)  # SciPy has NaN for a far tail that is next to nothing
+    near, far = (float(special.nctdtr(n - 1, shift, x)) for x in (bound, -bound))
+    return 1 - near + (far if math.isfinite(far) else 0.0)
 
 
 def _lettered(ranking: Sequence[Summary], differences: Sequence[Difference]) -> list[Summary]:
