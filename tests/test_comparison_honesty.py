@@ -82,6 +82,7 @@ CASES: list[tuple[str, Results]] = [
     ("unequal_ground", changed("b", config={"data": {"name": "other"}})),
     ("not_converged", changed("all", rows=[{"step": s, "val_loss": 9 - s / 20} for s in (25, 50, 75, 100)])),
     ("trained_text", changed("b", measures={"proof": {"evaluation_is_training": True}})),
+    ("seen_text", changed("b", measures={"proof": {"evaluation_seen": 0.02}})),
     ("tokenizers", changed("b", config={"tokenizer": {"name": "byte"}})),
     ("one_rate", replace(sound(), varied=["optimizer"])),
     ("one_rate", replace(sound(), varied=["model.d_model"])),
@@ -223,3 +224,52 @@ def test_what_was_not_measured_is_not_claimed() -> None:
     assert "not measured" in found["batches"].text
     unequal = {p.kind: p for p in proofs(changed("b", result={"tokens": 6000}))}
     assert not unequal["budget"].held
+
+
+def three(third: tuple[float, ...]) -> Results:
+    """The sound sweep with a third variant."""
+    runs = [
+        replace(
+            run, point=Point(6 + i, {"position": "c"}, run.seed, ()), result={**run.result, "val_loss": value}
+        )
+        for i, (run, value) in enumerate(zip(sound().runs[3:], third, strict=True))
+    ]
+    return replace(sound(), runs=[*sound().runs, *runs])
+
+
+def test_a_tie_further_down_is_told_and_a_clear_order_is_not() -> None:
+    tied = three((2.31, 2.51, 2.42))
+    (caution,) = [one for one in warnings(tied, compare(tied)) if one.kind == "ties"]
+    assert "b and c" in caution.text
+    assert "ties" not in kinds(three((2.9, 3.13, 3.0)))
+
+
+def test_where_validations_are_few_the_training_loss_tells_whether_it_still_falls() -> None:
+    def learning(slope: float) -> Results:
+        rows = [{"step": s, "loss": 3 - slope * s / 100} for s in range(5, 101, 5)]
+        return changed("all", rows=[*rows[:-1], {**rows[-1], "val_loss": 2.0}])
+
+    assert "not_converged" in kinds(learning(2.0))
+    assert "not_converged" not in kinds(learning(0.01))
+
+
+@pytest.mark.parametrize(
+    ("kind", "used", "held"),
+    [("flops", 1.01e9, True), ("flops", 1.3e9, False), ("seconds", 9.9, True), ("seconds", 5.0, False)],
+)
+def test_a_budget_of_operations_or_time_is_held_against_what_was_used(kind, used, held) -> None:
+    given = {"flops": 1e9, "seconds": 10.0}[kind]
+    results = replace(
+        changed("all", result={kind: used, "tokens": 5000}), sweep={"budget": {"kind": kind, "value": given}}
+    )
+    (proof,) = [one for one in proofs(results) if one.kind == "budget"]
+    assert proof.held == held, proof.text
+
+
+def test_runs_that_went_less_far_are_told_beside_the_batches() -> None:
+    whole = changed("all", result={"steps": 100})
+    runs = [replace(run, result={**run.result, "steps": 80}) if run.seed == 2 else run for run in whole.runs]
+    (proof,) = [one for one in proofs(replace(whole, runs=runs)) if one.kind == "batches"]
+    assert proof.held
+    assert "80 to 100 steps" in proof.text
+    assert all("steps" not in one.text for one in proofs(whole) if one.kind == "batches")

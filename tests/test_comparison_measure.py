@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gptkit.cli import main
 from gptkit.compare import measure as m
+from gptkit.compare.proof import seen
 from gptkit.run import Run
 from gptkit.text.splits import Split
 
@@ -188,3 +189,16 @@ def test_a_text_whose_scores_fill_the_memory_is_not_read(runs: dict[str, Run], m
     assert "non_overlapping" in trained
     assert "non_overlapping" in fits
     assert "may take" in large["refused"]
+
+
+def test_text_that_was_trained_on_is_found_token_for_token() -> None:
+    rng = np.random.default_rng(0)
+    train, fresh = rng.integers(0, 50, 4000), rng.integers(0, 50, 640)
+    assert seen(train, fresh) == 0.0
+    half = np.concatenate([train[777 : 777 + 320], fresh[:320]])
+    assert seen(train, half) == 0.5
+    near = half.copy()
+    near[5] = (near[5] + 1) % 50  # one token of one window
+    assert seen(train, near) == pytest.approx(0.4)
+    assert seen(train, train[::-1].copy()) == 0.0
+    assert seen(train[:10], fresh) == seen(train, fresh[:10]) == 0.0

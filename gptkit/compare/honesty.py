@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gptkit.compare.results import Results, Trained
-from gptkit.compare.series import part
+from gptkit.compare.series import number, part
 from gptkit.compare.statistics import Comparison
 from gptkit.compare.tables import scaled
 
+SEEN = 64  # tokens of a piece, as measured
 _SLACK = 0.01  # of parameters, tokens and operations, before they count as unequal
 _EQUAL_GROUND = {
     "data": "the data",
@@ -47,6 +49,7 @@ def warnings(results: Results, comparison: Comparison) -> list[Caution]:
             _machines,
             _converged,
             _overlap,
+            _ties,
             _rates,
             _trained_text,
         )
@@ -197,10 +200,24 @@ def _still_falls(run: Trained, metric: str) -> float | None:
     key = metric if metric == "val_bits_per_byte" else "val_loss"
     seen = [(float(r["step"]), float(r[key])) for r in run.rows if r.get(key) is not None and r.get("step")]
     if len(seen) < 3:
-        return None
+        return _still_learns(run) if key == "val_loss" else None
     last_step, last = seen[-1]
     before = [loss for step, loss in seen if step <= 0.75 * last_step]
     return before[-1] - last if before else None
+
+
+def _still_learns(run: Trained) -> float | None:
+    """The same by the training loss, where there are too few validations: its mean near three quarters of
+    training and near the end, in nats."""
+    seen = [
+        (float(r["step"]), float(r["loss"])) for r in run.rows if r.get("loss") is not None and r.get("step")
+    ]
+    last = seen[-1][0] if seen else 0.0
+    before = [loss for step, loss in seen if 0.65 * last <= step <= 0.85 * last]
+    after = [loss for step, loss in seen if step > 0.9 * last]
+    if len(seen) < 10 or not before:
+        return None
+    return sum(before) / len(before) - sum(after) / len(after)
 
 
 def _overlap(results: Results, comparison: Comparison) -> Iterator[Caution]:
@@ -214,6 +231,20 @@ def _overlap(results: Results, comparison: Comparison) -> Iterator[Caution]:
         "tie_at_the_top",
         f"{first.label} stands first by its mean alone: it cannot be told apart from {second.label}.",
     )
+
+
+def _ties(results: Results, comparison: Comparison) -> Iterator[Caution]:
+    """Neighbours of the ranking, below the first two, whose order may be chance."""
+    if comparison.baseline is not None:
+        return
+    tied = [
+        f"{a.label} and {b.label}"
+        for a, b in itertools.pairwise(comparison.ranking[1:])
+        if (gap := comparison.between(a.label, b.label)) and gap.n_pairs > 1 and not gap.told_apart
+    ]
+    if tied:
+        more = f" and {len(tied) - 4} more" if len(tied) > 4 else ""
+        yield Caution("ties", f"Further down, the order of these may be chance: {', '.join(tied[:4])}{more}.")
 
 
 def _rates(results: Results, comparison: Comparison) -> Iterator[Caution]:
@@ -237,10 +268,16 @@ def _rates(results: Results, comparison: Comparison) -> Iterator[Caution]:
 
 
 def _trained_text(results: Results, comparison: Comparison) -> Iterator[Caution]:
-    if not comparison.metric.startswith("train") and not any(
-        part(run, "proof").get("evaluation_is_training") for run in results.runs
-    ):
+    told = [part(run, "proof") for run in results.runs]
+    if comparison.metric.startswith("train") or any(one.get("evaluation_is_training") for one in told):
+        yield Caution(
+            "trained_text", "Scores are of text that was trained on: they tell memory, not what was learned."
+        )
         return
-    yield Caution(
-        "trained_text", "Scores are of text that was trained on: they tell memory, not what was learned."
-    )
+    share = max((number(one.get("evaluation_seen")) for one in told if "evaluation_seen" in one), default=0.0)
+    if share > _SLACK:
+        yield Caution(
+            "seen_text",
+            f"{share:.1%} of the evaluation text stands in the training text too, in pieces of {SEEN} tokens: "
+            "that part of the scores tells memory.",
+        )

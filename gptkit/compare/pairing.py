@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gptkit.compare.results import Results, Trained
-from gptkit.compare.series import part
+from gptkit.compare.series import number, part
 from gptkit.compare.tables import scaled
 
 
@@ -29,13 +30,7 @@ def proofs(results: Results) -> list[Proof]:
     """What was measured of equal ground: batches, first weights, evaluation, tokenizer, budget."""
     told = list(results.ended())
     return [
-        _same(
-            "batches",
-            "Batches",
-            results,
-            "batches",
-            "each seed trained every variant on the same examples in the same order",
-        ),
+        _batches(results),
         _weights(results),
         _same(
             "evaluation",
@@ -53,7 +48,7 @@ def proofs(results: Results) -> list[Proof]:
             "every run reads text with the same tokenizer",
             across=True,
         ),
-        _budget(told),
+        _budget(told, results.sweep.get("budget")),
     ]
 
 
@@ -75,6 +70,23 @@ def _same(kind: str, title: str, results: Results, key: str, claim: str, across:
             return Proof(kind, False, f"{title}{where} differ: {parts}.")
     first = next(iter(next(iter(groups.values()))))
     return Proof(kind, True, f"{title}: {claim} ({first[:12]}…).")
+
+
+def _batches(results: Results) -> Proof:
+    """Whether the examples of each seed came in one order, and how far along it the runs went."""
+    found = _same(
+        "batches",
+        "Batches",
+        results,
+        "batches",
+        "each seed trained every variant on the same examples in the same order",
+    )
+    steps = {number(run.result.get("steps")) for _, runs in results.ended() for run in runs}
+    steps = {count for count in steps if math.isfinite(count)}
+    if found.held and len(steps) > 1:
+        went = f"{min(steps):,.0f} to {max(steps):,.0f} steps along it"
+        return Proof("batches", True, f"{found.text[:-1]}, and runs went {went}.")
+    return found
 
 
 def _shared_seeds(results: Results) -> set[int]:
@@ -111,7 +123,12 @@ def _weights(results: Results) -> Proof:
     )
 
 
-def _budget(told: Iterable[tuple[str, list[Trained]]]) -> Proof:
+def _budget(told: Iterable[tuple[str, list[Trained]]], asked: object) -> Proof:
+    """What each run used of what it was given: tokens, or what the sweep's budget counts."""
+    told = list(told)
+    kind = asked.get("kind") if isinstance(asked, Mapping) else None
+    if kind in ("flops", "seconds"):
+        return _used(told, kind, number(asked.get("value")) if isinstance(asked, Mapping) else math.nan)
     seen = [run.result.get("tokens") for _, runs in told for run in runs]
     tokens = {float(count) for count in seen if count is not None}
     if len(seen) != sum(count is not None for count in seen) or not tokens:
@@ -121,3 +138,17 @@ def _budget(told: Iterable[tuple[str, list[Trained]]]) -> Proof:
             "budget", False, f"Budget: runs saw from {scaled(min(tokens))} to {scaled(max(tokens))} tokens."
         )
     return Proof("budget", True, f"Budget: every run saw {next(iter(tokens)):,.0f} tokens.")
+
+
+def _used(told: Iterable[tuple[str, list[Trained]]], kind: str, given: float) -> Proof:
+    """Whether every run used a budget of operations or time, by at most a step's worth less or a tenth more."""
+    words = {"flops": "operations", "seconds": "seconds"}[kind]
+    used = {f"{label} seed {run.seed}": number(run.result.get(kind)) for label, runs in told for run in runs}
+    if not used or not all(map(math.isfinite, used.values())) or not math.isfinite(given):
+        return Proof("budget", False, f"Budget: the {words} used are not told.")
+    low, high = min(used.values()), max(used.values())
+    span = f"{scaled(low)} to {scaled(high)} of {scaled(given)} {words}"
+    off = [name for name, value in used.items() if not 0.9 * given <= value <= 1.1 * given]
+    if off:
+        return Proof("budget", False, f"Budget: runs used {span}; off by over a tenth: {', '.join(off[:4])}.")
+    return Proof("budget", True, f"Budget: every run used what it was given ({span}).")

@@ -13,6 +13,9 @@ from gptkit.text.batches import BatchOrder, evaluation_windows
 from gptkit.text.shards import Dataset
 from gptkit.text.splits import Split
 
+WINDOW = 64  # tokens that must be the same for a text to count as seen
+_MOST_SEARCHED = 1 << 24
+
 
 def proof(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
     """Digests of what variants must share to be paired: examples, evaluation, tokenizer, first weights."""
@@ -32,9 +35,35 @@ def proof(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
         "batches": examples.hexdigest(),
         "evaluation": told.hexdigest(),
         "evaluation_is_training": not len(data.val),
+        "evaluation_seen": seen(data.train, data.val),
         "tokenizer": data.tokenizer.fingerprint(),
         "weights": {name: digest(parameter) for name, parameter in model.named_parameters()},
     }
+
+
+def seen(train: np.ndarray, val: np.ndarray, length: int = WINDOW) -> float:
+    """The share of a text's windows that stand somewhere in another, token for token.
+
+    Args:
+        train: where they are looked for, [N]; of a longer one the first 16 million tokens.
+        val: whose windows of `length` tokens, side by side, are looked up, [M].
+    """
+    windows = len(val) // length
+    if not windows or len(train) < length:
+        return 0.0
+    known = _sums(train[:_MOST_SEARCHED], length)
+    return float(np.isin(_sums(val, length)[: windows * length : length], known).mean())
+
+
+def _sums(tokens: np.ndarray, length: int) -> np.ndarray:
+    """A 64-bit digest of each window of `length` tokens (Karp and Rabin 1987), [N - length + 1]."""
+    mixed = (np.asarray(tokens).astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= mixed >> np.uint64(29)
+    found = np.zeros(len(mixed) - length + 1, np.uint64)
+    with np.errstate(over="ignore"):
+        for place in range(length):
+            found = found * np.uint64(0xBF58476D1CE4E5B9) + mixed[place : place + len(found)]
+    return found
 
 
 def _told(split: Split) -> hashlib._Hash:
