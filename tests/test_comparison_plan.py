@@ -121,7 +121,7 @@ def test_every_wrong_point_is_told_with_its_words() -> None:
         (["budget=token:1"], "got 'token:1'. Did you mean 'tokens'?"),
         (["budget=tokens:-1"], "expected a positive number after tokens:, got '-1'."),
         (["lengths=1,x"], "lengths: expected positive factors, such as 0.5,1,2, got '1,x'."),
-        (["metric=accuracy"], "metric: expected val_loss or val_bits_per_byte"),
+        (["metric=accuracy"], "metric: expected val_loss, val_bits_per_byte"),
         (["jobs=none"], "jobs: expected auto or a whole number, 1 or more, got 'none'."),
         (["match=flops"], "match: expected parameters, got 'flops'."),
     ],
@@ -224,7 +224,7 @@ def test_the_folder_of_a_sweep(here: Path) -> None:
     assert sweep["format"] == 1
     assert sweep["command"] == words
     assert sweep["varied"] == ["position"]
-    assert sweep["lengths"] == [0.25, 0.5, 1, 2, 4]
+    assert sweep["lengths"] == [0.25, 0.5, 1, 2, 4, 8, 16]
     assert sweep["versions"]["gptkit"] == gptkit.__version__
     assert [point["overrides"] for point in sweep["points"]] == [list(p.overrides) for p in made.points]
     assert sorted(path.name for path in (folder / "jobs").iterdir()) == ["000", "001", "002", "003"]

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from gptkit.compare import honesty, pairing, probes, report, statistics
+from gptkit.compare.asked import read
 from gptkit.compare.results import Point, Results, Trained
+from gptkit.errors import UserError
 
 ACCURACY = {"rotary": (1.0, 0.5, 0.0), "learned": (0.9, 0.4, None)}
 
@@ -78,6 +80,26 @@ def test_every_form_of_the_report_tells_it(results: Results) -> None:
     assert "refuses" in words
     drawn = {path.stem for path in (results.folder / "plots").glob("probe-*.svg")}
     assert drawn == {"probe-accuracy", "probe-token-accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit"), [("length_8_error", "answers"), ("length_8_token_error", "tokens")]
+)
+def test_variants_can_be_compared_by_the_share_that_is_wrong(
+    results: Results, metric: str, unit: str
+) -> None:
+    found = statistics.compare(results, metric)
+    assert [one.label for one in found.ranking] == ["rotary", "learned"]
+    assert [one.mean for one in found.ranking] == pytest.approx([0.5, 0.6])
+    assert found.unit == f"share of wrong {unit}"
+    with pytest.raises(UserError, match="No run tells 'length_9_error'"):
+        statistics.compare(results, "length_9_error")
+
+
+def test_a_metric_that_is_none_is_refused_with_those_that_are() -> None:
+    assert not read({"metric": ["length_8_error"]})[1]
+    (problem,) = read({"metric": ["accuracy"]})[1]
+    assert "val_error or length_24_error" in str(problem)
 
 
 @pytest.mark.parametrize(

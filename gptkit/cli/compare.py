@@ -39,7 +39,8 @@ first one trains. Values: one,other   choice(one,other)   range(1,6)   glob(rota
   budget=tokens:1e6     what each may use; also flops:1e12, or seconds:60 (trainer.max_steps ends it too)
   match=parameters      adjust model.d_ff until each variant has as many parameters as the first
   baseline=VARIANT      measure the others against this one
-  metric=NAME           val_loss, val_bits_per_byte, train_loss or best_val_loss
+  metric=NAME           val_loss, val_bits_per_byte, train_loss or best_val_loss; val_error or length_24_error
+                        where data are questions with answers
   tune=KEY:[low,high]   first try values of a key, the same for each variant, and go on with each one's best;
                         also KEY:a,b,c; trials=5 tries, on a seed of their own: tune_seed=1000
   sweeper=optuna        have Optuna choose what to try; pruner=median, hyperband or none

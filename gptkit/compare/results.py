@@ -97,6 +97,24 @@ class Trained:
         return self.point.seed
 
 
+def score(result: Mapping[str, Any], name: str) -> Any:
+    """A number of `result.json`, or the share of a split's answers that is wrong.
+
+    Args:
+        result: what the file holds.
+        name: such as `val_loss`; `val_error`, or `length_24_error` and `length_24_token_error` of the split
+            `length_24`. Lower is better in each.
+    """
+    split, is_error, _ = name.rpartition("_error")
+    if not is_error:
+        return result.get(name)
+    split, of_tokens, _ = split.rpartition("_token") if split.endswith("_token") else (split, "", "")
+    splits = result.get("splits")
+    told = splits.get(split) if isinstance(splits, Mapping) else None
+    share = told.get("token_accuracy" if of_tokens else "accuracy") if isinstance(told, Mapping) else None
+    return 1 - share if isinstance(share, (int, float)) else None
+
+
 @dataclass(frozen=True)
 class Results:
     """A whole sweep.
@@ -150,6 +168,6 @@ class Results:
         """The metric of each finished run, by variant and seed."""
         name = metric or self.metric
         return {
-            label: {seed: float(run.result[name]) for seed, run in self.finished(label).items()}
+            label: {seed: float(score(run.result, name)) for seed, run in self.finished(label).items()}
             for label in self.labels
         }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeGuard
 
-from gptkit.compare.results import Results
+from gptkit.compare.results import Results, score
 from gptkit.errors import UserError
 
 ALPHA, POWER, MOST_SEEDS = 0.05, 0.8, 1000
@@ -128,7 +128,7 @@ def compare(results: Results, metric: str | None = None, baseline: str | None = 
 
     Args:
         results: the sweep.
-        metric: a number of `result.json`; the sweep's own if left out.
+        metric: a number of `result.json`, or an error as of `results.score`; the sweep's own if left out.
         baseline: compare each variant with this one alone.
 
     Raises:
@@ -136,12 +136,12 @@ def compare(results: Results, metric: str | None = None, baseline: str | None = 
     """
     name = metric or results.metric
     ended = [run for label in results.labels for run in results.finished(label).values()]
-    if ended and not any(_is_number(run.result.get(name)) for run in ended):
+    if ended and not any(_is_number(score(run.result, name)) for run in ended):
         known = sorted({key for run in ended for key, value in run.result.items() if _is_number(value)})
         raise UserError(f"No run tells {name!r}. They tell: {', '.join(known) or 'nothing yet'}.")
     given: dict[str, dict[int, float]] = {label: {} for label in results.labels}
     for run in ended:
-        value = run.result.get(name)
+        value = score(run.result, name)
         given[run.label][run.seed] = float(value) if _is_number(value) else math.nan
     if baseline is not None and baseline not in given:
         raise UserError(f"There is no variant {baseline!r}. There are: {', '.join(given)}.")
@@ -167,7 +167,8 @@ def compare(results: Results, metric: str | None = None, baseline: str | None = 
     corrected = holm([d.p for d in raw])
     differences = [_settled(d, p, len(raw)) for d, p in zip(raw, corrected, strict=True)]
     ranking = _lettered(ranking, differences) if baseline is None else ranking
-    unit = UNITS.get(name, name)
+    unit = "share of wrong tokens" if name.endswith("_token_error") else UNITS.get(name, name)
+    unit = "share of wrong answers" if unit.endswith("_error") else unit
     verdict = verdict_of(ranking, differences, unit, baseline)
     return Comparison(name, unit, ranking, differences, verdict, baseline, left_out)
 
