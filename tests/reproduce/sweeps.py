@@ -69,7 +69,7 @@ class Sweep:
 
 _READY = "experiment=positions model.d_model=64 model.n_layers=2 model.context_length=32 data.batch_size=32 optimizer.lr=4e-3"
 _TEXT = f"{_READY} lengths=1"
-_PROBE = "experiment=positions trainer.max_steps=1000 data.batch_size=32 lengths=1"
+_PROBE = "experiment=positions model.d_model=64 data.batch_size=32 lengths=1"
 
 SWEEPS = {
     sweep.name: sweep
@@ -87,8 +87,8 @@ SWEEPS = {
             f"{_PROBE} model=attention_only data=induction model.n_layers=1,2 position=rotary trainer.max_steps=2000",
             probe=True,
         ),
-        Sweep("copy", f"{_PROBE} data=copy position=none,rotary,alibi", probe=True),
-        Sweep("reverse", f"{_PROBE} data=reverse position=none,rotary,alibi", probe=True),
-        Sweep("count", f"{_PROBE} data=count position=none,rotary,alibi", probe=True),
+        Sweep("copy", f"{_PROBE} data=copy position=none,rotary,alibi trainer.max_steps=1000", probe=True),
+        Sweep("reverse", f"{_PROBE} data=reverse position=none,rotary,alibi trainer.max_steps=1000", probe=True),
+        Sweep("count", f"{_PROBE} data=count position=none,rotary,alibi trainer.max_steps=500", probe=True),
     )
 }
