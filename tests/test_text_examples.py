@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gptkit import registry
@@ -93,6 +93,7 @@ def test_targets_are_the_answers_and_nothing_else(few) -> None:
 
 
 @given(rows=st.integers(1, 40), width=st.integers(2, 9), size=st.integers(1, 7), seed=st.integers(0, 99))
+@settings(deadline=None)
 def test_an_epoch_reads_each_row_once_and_tears_none(rows, width, size, seed) -> None:
     split = Split(np.arange(rows * width), width=width)
     order = BatchOrder.of(split, 1000, size, seed)
@@ -171,3 +172,31 @@ def test_accuracy_is_what_greedy_decoding_gives(few, monkeypatch) -> None:
         "longer_accuracy",
         "longer_token_accuracy",
     }
+
+
+@torch.no_grad()
+def test_devices_share_the_rows_and_count_each_once(few) -> None:
+    class Table(Agreement):
+        """Devices that meet in one process, one after the other."""
+
+        said: list[list[float]]
+
+        def total(self, values: list[float]) -> list[float]:
+            self.said.append(values)
+            return [sum(column) for column in zip(*self.said, strict=True)]
+
+    data = prepare(config())
+    split, model = data.splits["train"], tiny(context_length=16, vocab_size=data.tokenizer.vocab_size).eval()
+    alone = Evaluator(split, 16, 2, Agreement(lambda: 0))(model, Documents(model, None), torch.device("cpu"))
+    for devices in (2, 3):
+        table = Table(lambda: 0)
+        table.said = []
+        found = None
+        for rank in range(devices):
+            score = Evaluator(split, 16, 1, table, rank=rank, devices=devices)
+            found = score(model, Documents(model, None), torch.device("cpu"))
+        assert found is not None
+        assert alone is not None
+        assert found.targets == alone.targets
+        assert found.loss == pytest.approx(alone.loss, rel=1e-6)
+        assert (found.accuracy, found.token_accuracy) == pytest.approx((alone.accuracy, alone.token_accuracy))

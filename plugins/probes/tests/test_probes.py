@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gptkit
@@ -45,6 +45,7 @@ def length(name: str, prompt: str) -> int:
 
 @pytest.mark.parametrize("name", PROBES)
 @given(size=st.integers(2, 40), seed=st.integers(0, 2**31))
+@settings(deadline=None)
 def test_answers_are_right_at_every_length(name, size, seed) -> None:
     prompt, said = probe(name).draw(size, random.Random(seed))
     assert said == answer(name, prompt)
