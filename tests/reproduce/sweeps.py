@@ -84,11 +84,15 @@ SWEEPS = {
         ),
         Sweep(
             "layers",
-            f"{_PROBE} model=attention_only data=induction model.n_layers=1,2 position=rotary trainer.max_steps=2000",
+            f"{_PROBE} model=attention_only norm=layer data=induction model.n_layers=1,2 position=alibi data.symbols=16 "
+            "data.min_length=3 data.max_length=8 data.test_lengths=[8,12] data.batch_size=64 optimizer.lr=1e-2 "
+            "trainer.max_steps=5000",
             probe=True,
         ),
         Sweep("copy", f"{_PROBE} data=copy position=none,rotary,alibi trainer.max_steps=1000", probe=True),
-        Sweep("reverse", f"{_PROBE} data=reverse position=none,rotary,alibi trainer.max_steps=1000", probe=True),
+        Sweep(
+            "reverse", f"{_PROBE} data=reverse position=none,rotary,alibi trainer.max_steps=1000", probe=True
+        ),
         Sweep("count", f"{_PROBE} data=count position=none,rotary,alibi trainer.max_steps=500", probe=True),
     )
 }
