@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 
 from gptkit.compare.tables import clean
+from gptkit.pictures import pool, scale_of
 
 # Each variant's colour on white, and on black: blue, vermilion, green, purple, sky, orange, olive, grey.
 PALETTE = (
@@ -70,6 +71,42 @@ def svg(figure: Any, title: str) -> Plot:
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r'style="[^"]*"', lambda found: _coloured(found[0]), text)
     return Plot(title, text.replace("<svg", f'<svg role="img" aria-label="{escape(clean(title))}"', 1))
+
+
+def heat(title: str, values: Any, across: str, down: str, span: int, *, cells: int = 48) -> Plot:
+    """A heat map without pixels: blue below zero, vermilion above, the page's colour at zero.
+
+    Args:
+        title: what it shows.
+        values: a matrix; more rows or columns than `cells` are drawn as means of several.
+        across, down: what its columns and rows are.
+        span: how many positions the matrix stands for, where an axis counts them.
+    """
+    matrix = pool(values, cells, cells)
+    rows, columns = matrix.shape
+    wide, tall = 360.0, 180.0
+    x, y = wide / columns, tall / rows
+    levels: dict[tuple[str, float], list[str]] = {}
+    for row, shares in enumerate(scale_of(matrix).shares(matrix)):
+        for column, share in enumerate(shares):
+            level = round(abs(float(share)), 1)
+            if level > 0:  # neither nought nor NaN
+                drawn = f"M{column * x:.1f} {row * y:.1f}h{x:.1f}v{y:.1f}h-{x:.1f}z"
+                levels.setdefault(("v0" if share < 0 else "v1", level), []).append(drawn)
+    paths = "".join(
+        f'<path style="fill: var(--{name})" fill-opacity="{level:g}" d="{"".join(drawn)}"/>'
+        for (name, level), drawn in sorted(levels.items())
+    )
+    scale = scale_of(values)
+    text = 'font-size="12" style="fill: var(--ink); font-family: system-ui, sans-serif"'
+    told = f"{across} →, {down} ↓; {scale.low:.3g} to {scale.high:.3g}; {span} positions"
+    return Plot(
+        title,
+        f'<svg role="img" aria-label="{escape(clean(title))}" xmlns="http://www.w3.org/2000/svg" '
+        f'viewBox="0 0 {wide:g} {tall + 30:g}"><g shape-rendering="crispEdges">'
+        f'<rect width="{wide:g}" height="{tall:g}" style="fill: none; stroke: var(--line)"/>{paths}</g>'
+        f'<text x="0" y="{tall + 20:g}" {text}>{escape(clean(told))}</text></svg>',
+    )
 
 
 def _coloured(style: str) -> str:

@@ -148,6 +148,11 @@ class _Page:
             self.panels("position", note, "Loss by position was not measured."),
         )
         yield "length", "Longer and shorter texts than trained on", self.lengths()
+        encodings = self.panels(
+            "encoding-", "Each different encoding once; one that adds nothing has no picture.", ""
+        )
+        if self.figures("encoding-"):
+            yield "encodings", "Positions", encodings
         note = f"Mean attention weight over heads and seeds; at most {MOST_LAYERS} layers are shown."
         none = "Attention by distance was not measured."
         yield "attention", "Attention by distance", self.panels("attention-", note, none)

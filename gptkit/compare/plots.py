@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gptkit.compare import probes, series, tuning, words
+from gptkit.compare import positions, probes, series, tuning, words
 from gptkit.compare.canvas import Canvas, Frame, Row, drawing, short
 from gptkit.compare.ink import Plot
 from gptkit.compare.results import Results
@@ -43,6 +43,7 @@ class _Draw:
             frame = Frame("position in the context, tokens", "loss, nats per token", log=True)
             yield "position", self.canvas.lines("Loss by position within the context", bands, frame)
         yield from self.lengths()
+        yield from positions.plots(self.results, self.canvas, list(self.runs))
         yield from self.attention()
 
     def ranking(self) -> Iterator[tuple[str, Plot]]:

@@ -135,7 +135,7 @@ def positions(config: Mapping[str, Any], kinds: list[LayerKind], shape: ModelSha
         initialise(holder, part("init", section["init"], shape), int(config.get("seed", 0)))
         end = min(most, shape.context_length, position.max_positions or most)
         with torch.no_grad():
-            found += _told(position, f"Position: {node['name']}", where, shape, end)
+            found += told(position, f"Position: {node['name']}", where, shape, end)
     return found
 
 
@@ -150,12 +150,28 @@ def places(position: type | PositionalEncoding) -> list[str]:
     return [words for words, does in acts.items() if does]
 
 
-def _told(position: PositionalEncoding, name: str, where: str, shape: ModelShape, end: int) -> list[Sight]:
-    """What is to be seen at each place where an encoding acts."""
+def told(
+    position: PositionalEncoding,
+    name: str,
+    where: str,
+    shape: ModelShape,
+    end: int,
+    *,
+    state: str = ", as first drawn",
+) -> list[Sight]:
+    """What is to be seen at each place where an encoding acts.
+
+    Args:
+        position: the encoding.
+        name, where: what it is called, and the layers that have it.
+        shape: the model's sizes.
+        end: how many positions to show.
+        state: said of numbers that are learned.
+    """
     acts, at, found = places(position), torch.arange(end).unsqueeze(0), []
     if "added to the tokens" in acts:
         added = position.embed(torch.zeros(1, end, shape.d_model), at)[0]
-        first = ", as first drawn" if sum(p.numel() for p in position.parameters()) else ""
+        first = state if sum(p.numel() for p in position.parameters()) else ""
         found.append(
             Sight(name, f"added to the tokens{first}", _numbers(added), "dimension", "position", end)
         )
