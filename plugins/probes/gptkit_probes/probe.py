@@ -36,14 +36,14 @@ class Probe(Examples):
     def __init__(
         self,
         *,
-        min_length: int = 2,
-        max_length: int = 16,
-        test_lengths: list[int] | None = None,
-        examples: int = 20_000,
-        test_examples: int = 200,
-        seed: int = 0,
+        min_length: int,
+        max_length: int,
+        test_lengths: list[int],
+        examples: int,
+        test_examples: int,
+        seed: int,
     ) -> None:
-        lengths = sorted(set([4, 8, 16, 20, 24, 30] if test_lengths is None else test_lengths))
+        lengths = sorted(set(test_lengths))
         self.min_length, self.max_length, self.test_lengths = min_length, max_length, lengths
         self.examples, self.test_examples, self.seed = examples, test_examples, seed
         self.require(min_length >= 1, "min_length", min_length, "at least 1")
