@@ -73,21 +73,24 @@ def svg(figure: Any, title: str) -> Plot:
     return Plot(title, text.replace("<svg", f'<svg role="img" aria-label="{escape(clean(title))}"', 1))
 
 
-def heat(title: str, values: Any, across: str, down: str, span: int, *, cells: int = 48) -> Plot:
+def heat(
+    title: str, values: Any, across: str, down: str, span: int, *, cells: int = 48, power: float = 1.0
+) -> Plot:
     """A heat map without pixels: blue below zero, vermilion above, the page's colour at zero.
 
     Args:
         title: what it shows.
         values: a matrix; more rows or columns than `cells` are drawn as means of several.
         across, down: what its columns and rows are.
-        span: how many positions the matrix stands for, where an axis counts them.
+        span: how many positions the matrix stands for.
+        power: of the colours, see `pictures.Scale`.
     """
     matrix = pool(values, cells, cells)
     rows, columns = matrix.shape
     wide, tall = 360.0, 180.0
     x, y = wide / columns, tall / rows
     levels: dict[tuple[str, float], list[str]] = {}
-    for row, shares in enumerate(scale_of(matrix).shares(matrix)):
+    for row, shares in enumerate(scale_of(matrix, power).shares(matrix)):
         for column, share in enumerate(shares):
             level = round(abs(float(share)), 1)
             if level > 0:  # neither nought nor NaN
@@ -99,7 +102,7 @@ def heat(title: str, values: Any, across: str, down: str, span: int, *, cells: i
     )
     scale = scale_of(values)
     text = 'font-size="12" style="fill: var(--ink); font-family: system-ui, sans-serif"'
-    told = f"{across} →, {down} ↓; {scale.low:.3g} to {scale.high:.3g}; {span} positions"
+    told = f"{across} →, {down} ↓; {scale.low + 0.0:.3g} to {scale.high + 0.0:.3g}; {span} positions"
     return Plot(
         title,
         f'<svg role="img" aria-label="{escape(clean(title))}" xmlns="http://www.w3.org/2000/svg" '

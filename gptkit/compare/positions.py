@@ -52,7 +52,10 @@ def plots(results: Results, canvas: Canvas, labels: Sequence[str]) -> Iterator[t
         with torch.no_grad():
             for sight in told(position, label, "", shape, end, state=""):
                 title = f"{label}: {sight.note}{learned}"
-                yield f"encoding-{number:02d}", heat(title, sight.matrix, sight.across, sight.down, end)
+                yield (
+                    f"encoding-{number:02d}",
+                    heat(title, sight.matrix, sight.across, sight.down, end, power=sight.power),
+                )
                 number += 1
             added = position.embed(torch.zeros(1, end, shape.d_model), at)[0].double()
             if added.any():
