@@ -19,6 +19,7 @@ from gptkit.compare.gather import gather
 from gptkit.compare.plan import create_job, plan
 from gptkit.compare.processes import Nursery, Scratch, starter
 from gptkit.errors import RunError
+from gptkit.train import metrics
 
 TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. "
 TINY = [
@@ -85,13 +86,8 @@ def test_jobs_that_end_well_and_one_that_does_not(here: Path, capfd: pytest.Capt
 
 def rows_of(folder: Path) -> list[int]:
     """The newest step of each job."""
-    found = []
-    for place in sorted((folder / "jobs").iterdir()):
-        lines = (
-            (place / "metrics.jsonl").read_text().splitlines() if (place / "metrics.jsonl").exists() else []
-        )
-        found.append(json.loads(lines[-1])["step"] if lines else 0)
-    return found
+    rows = [metrics.read(place / "metrics.jsonl") for place in sorted((folder / "jobs").iterdir())]
+    return [found[-1]["step"] if found else 0 for found in rows]
 
 
 def test_ctrl_c_loses_nothing(here: Path) -> None:
