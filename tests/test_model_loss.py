@@ -83,7 +83,7 @@ def test_evaluation_makes_no_gradients(monkeypatch):
     x, weight, bias, targets = _case()
     weight.requires_grad_()
     learned = linear_cross_entropy(x, weight, bias, targets, chunk=40)
-    monkeypatch.setattr(cross_entropy, "_backward", lambda *_: pytest.fail("a gradient was made"))
+    monkeypatch.setattr(cross_entropy, "_add_product", lambda *_: pytest.fail("a gradient was made"))
     for still in (torch.no_grad(), torch.inference_mode()):
         with still:
             close(linear_cross_entropy(x, weight, bias, targets, chunk=40), learned.detach())
@@ -160,23 +160,22 @@ def test_the_loss_of_a_model_is_that_of_its_logits(tied, bias, monkeypatch):
 
 
 def test_logits_of_a_large_vocabulary_never_exist_at_once():
-    """4,096 tokens of 50,257 in float32 would take 824 MB; a chunk takes 64 MiB."""
+    """4,096 tokens of 50,257 in float32 would take 824 MB; a chunk takes 16 MiB on a CPU."""
     seen = []
-    real = F.linear
+    real = torch.mm
 
-    def spy(*given):
-        out = real(*given)
+    def spy(*given, out):
         seen.append(out.numel())
-        return out
+        return real(*given, out=out)
 
     x, weight = torch.zeros(700, 2, requires_grad=True), torch.zeros(50257, 2)
     try:
-        F.linear = spy
+        torch.mm = spy
         linear_cross_entropy(x, weight, None, torch.zeros(700, dtype=torch.long)).backward()
     finally:
-        F.linear = real
+        torch.mm = real
     assert sum(seen) == 700 * 50257
-    assert max(seen) <= 1 << 24
+    assert max(seen) <= 1 << 22
 
 
 def test_a_compiled_loss_in_chunks_gives_the_same():

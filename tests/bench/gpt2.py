@@ -12,7 +12,13 @@ def train(*, smoke: bool = False, repeats: int = 2) -> list[Figure]:
         best = {"gptkit": (0.0, float("inf")), "transformers": (0.0, float("inf"))}
         for _ in range(1 if smoke else repeats):
             for side in best:
-                options = ["--precision", precision, "--steps", "2", *(["--small"] if smoke else [])]
+                options = [
+                    "--precision",
+                    precision,
+                    "--steps",
+                    "1" if smoke else "5",
+                    *(["--small"] if smoke else []),
+                ]
                 seen = in_process("bench.gpt2_train", side, *options)
                 speed, peak = best[side]
                 best[side] = (max(speed, seen["tokens_per_second"]), min(peak, seen["peak_bytes"] / 2**30))
