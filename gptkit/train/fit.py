@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from gptkit.errors import GptkitError, RunError
 from gptkit.train import strategies
-from gptkit.train.allocator import keep_freed_memory
 from gptkit.train.defaults import completed
 from gptkit.train.quick_import import import_lightning
 from gptkit.train.signals import StopSignals
@@ -44,8 +43,6 @@ def fit(run: Run, *, quiet: bool = False) -> dict[str, Any]:
         raise RunError("This run asks for several devices; start it with gptkit.train.launch.launch(run).")
     strategies.check(config, world)
     strategies.set_threads(config, world)
-    if strategies.accelerator(config) == "cpu":
-        keep_freed_memory()
     import_lightning()
     from gptkit.run import RESULT, TOKENIZER
     from gptkit.text.shards import prepare
