@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from gptkit.cli import main
 from gptkit.compare.plan import plan
+from wandb_file import Kept, offline_file
 
 TINY = [
     "debug=smoke",
@@ -52,6 +54,36 @@ def test_from_words_to_a_report(capfd: pytest.CaptureFixture[str]) -> None:
     out, _ = capfd.readouterr()
     assert "rotary" in out
     assert len(list((folder / "jobs").glob("*-comparison/report.html"))) == 1
+
+
+def test_loggers_of_the_runs_get_the_table_and_the_plots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    words = ["position=rotary,none", "seed=1,2", "jobs=2", "logger=[wandb,csv,tensorboard]", *TINY]
+    assert main(["compare", "-q", *words]) == 0
+    [folder] = Path("runs").iterdir()
+    kept = Kept(offline_file(folder))
+    assert (kept.run.run_group, kept.run.job_type, kept.run.display_name) == (folder.name, "report", "report")
+    shown = {key: value for row in kept.rows for key, value in row.items() if not key.startswith("_")}
+    assert {"runs", "report"} | {path.stem for path in (folder / "plots").glob("*.svg")} <= set(shown)
+    files = kept.path.parent / "files"
+    table = json.loads((files / shown["runs"]["path"]).read_text())
+    expected = list(csv.DictReader((folder / "results.csv").open()))
+    assert table["columns"] == list(expected[0])
+    assert [str(row[table["columns"].index("seed")]) for row in table["data"]] == [
+        row["seed"] for row in expected
+    ]
+    at = table["columns"].index("result.val_loss")
+    assert [row[at] for row in table["data"]] == [float(row["result.val_loss"]) for row in expected]
+    assert (files / shown["report"]["path"]).read_text() == (folder / "report.html").read_text()
+    jobs = [Kept(offline_file(path)) for path in sorted((folder / "jobs").iterdir())]
+    assert {job.run.run_group for job in jobs} == {folder.name}
+    assert sorted(job.run.display_name for job in jobs) == [
+        f"{name}, seed {seed}" for name in ("none", "rotary") for seed in (1, 2)
+    ]
+    assert not (folder / "metrics.csv").exists()  # a logger without tables is left alone
+    assert list((folder / "tensorboard").iterdir())
 
 
 def test_a_sweep_of_which_nothing_finished(capfd: pytest.CaptureFixture[str]) -> None:

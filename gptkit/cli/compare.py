@@ -112,20 +112,30 @@ def _run(
         return code
     sweep = results.sweep
     told = {"metric": sweep.get("metric"), "baseline": sweep.get("baseline"), **told}
-    return _report(results, quiet=quiet, as_json=as_json, **told) or code
+    return _report(results, quiet=quiet, as_json=as_json, log=True, **told) or code
 
 
 def _report(
-    results: Results, *, quiet: bool, as_json: bool, metric: str | None = None, baseline: str | None = None
+    results: Results,
+    *,
+    quiet: bool,
+    as_json: bool,
+    log: bool = False,
+    metric: str | None = None,
+    baseline: str | None = None,
 ) -> int:
-    """Work out what the results say, write it, and show it."""
-    from gptkit.compare import honesty, pairing, report, statistics, tuning
+    """Work out what the results say, write it, and show it; with `log`, to the runs' loggers as well."""
+    from gptkit.compare import honesty, pairing, report, sinks, statistics, tuning
+
+    told = sinks.start(results, quiet=quiet) if log else None
 
     comparison = statistics.compare(results, metric, baseline)
     cautions = [*honesty.warnings(results, comparison), *tuning.cautions(results)]
     proofs = pairing.proofs(results)
     results.folder.mkdir(parents=True, exist_ok=True)
     place = report.write(results, comparison, cautions, proofs)
+    if told is not None:
+        sinks.finish(told, results)
     if as_json:
         print((results.folder / "results.json").read_text("utf-8"))
         return 0

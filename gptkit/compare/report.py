@@ -113,13 +113,18 @@ def _facts(run: Trained) -> dict[str, Any]:
 
 def table(results: Results) -> str:
     """CSV with a row for each run: variant, seed, status, and every number and word that it told."""
-    rows = [dict(_columns(run)) for run in results.runs]
-    header = list(dict.fromkeys(key for row in rows for key in row))
+    header, rows = columns(results)
     file = io.StringIO()
     writer = csv.DictWriter(file, header, lineterminator="\n")
     writer.writerow({key: _word(key) for key in header})
     writer.writerows({key: _word(value) for key, value in row.items()} for row in rows)
     return file.getvalue()
+
+
+def columns(results: Results) -> tuple[list[str], list[dict[str, Any]]]:
+    """The names of all columns of the table, and each run's own cells by them."""
+    rows = [dict(_columns(run)) for run in results.runs]
+    return list(dict.fromkeys(key for row in rows for key in row)), rows
 
 
 def _columns(run: Trained) -> Iterator[tuple[str, Any]]:

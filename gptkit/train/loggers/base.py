@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gptkit import registry
-from gptkit.schema import part_options
 
 Metrics = Mapping[str, "float | int"]
+Cell = str | int | float | bool | None
 
 
 class Logger(ABC):
@@ -41,6 +41,9 @@ class Logger(ABC):
 
     def image(self, name: str, path: Path) -> None:
         """A picture that lies at `path`, such as curve.svg."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """A table, such as that of a comparison's runs: a cell of each row for each column."""
 
     def finish(self, result: dict[str, Any]) -> None:
         """Training ended; `result` is what result.json will hold. No other call follows."""
@@ -74,6 +77,9 @@ class Loggers(Logger):
     def image(self, name: str, path: Path) -> None:
         self._each(lambda logger: logger.image(name, path))
 
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        self._each(lambda logger: logger.table(name, columns, rows))
+
     def finish(self, result: dict[str, Any]) -> None:
         self._each(lambda logger: logger.finish(result))
 
@@ -98,9 +104,7 @@ def build_loggers(
     Raises:
         UserError: a logger cannot be had on this machine, such as for want of a package.
     """
-    built = {
-        name: registry.load("logger", name)(**part_options("logger", node)) for name, node in nodes.items()
-    }
+    built = {name: registry.load("logger", name)(**node) for name, node in nodes.items()}
     return Loggers(built, notice)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gptkit.errors import UserError
 from gptkit.registry import register
 from gptkit.train import metrics as truth
-from gptkit.train.loggers.base import Logger, Metrics
+from gptkit.train.loggers.base import Cell, Logger, Metrics
 
 
 @register("logger", "tensorboard")
@@ -55,11 +56,20 @@ class TensorBoardLogger(Logger):
     def text(self, name: str, text: str, step: int) -> None:
         self._writer.add_text(name, _code(text), step)
 
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        lines = [list(columns), ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
+        self._writer.add_text(name, "\n".join(f"| {' | '.join(line)} |" for line in lines), 0)
+
     def finish(self, result: dict[str, Any]) -> None:
         self._writer.add_text(
             "result", _code(json.dumps(result, indent=2, default=str)), result.get("steps", 0)
         )
         self._writer.close()
+
+
+def _cell(value: Cell) -> str:
+    """A value within a Markdown table."""
+    return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def _code(text: str) -> str:

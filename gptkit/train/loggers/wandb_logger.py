@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from gptkit.registry import register
 from gptkit.train import metrics as truth
 from gptkit.train.loggers import wandb_account, wandb_process
-from gptkit.train.loggers.base import Logger, Metrics
+from gptkit.train.loggers.base import Cell, Logger, Metrics
 
 KILL_AFTER = 2.0  # seconds that the process has to end by itself once its own time is over
 
@@ -91,6 +92,9 @@ class WandbLogger(Logger):
 
     def image(self, name: str, path: Path) -> None:
         self._write("image", name=name, path=str(path.resolve()))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        self._write("table", name=name, columns=list(columns), rows=[list(row) for row in rows])
 
     def finish(self, result: dict[str, Any]) -> None:
         if self._child is None:

@@ -171,14 +171,22 @@ class Follower:
                 self._show_picture(event["name"], Path(event["path"]))
             except Exception as error:  # a picture is no reason to lose the run
                 say(f"wandb: {event['path']} cannot be shown ({type(error).__name__}: {error}).")
+        elif event["kind"] == "table":
+            self._show_table(event["name"], event["columns"], event["rows"])
 
     def _show_picture(self, name: str, path: Path) -> None:
         import wandb
 
-        if path.suffix == ".svg":
+        if path.suffix in {".svg", ".html"}:
             self._show(name, path.read_text("utf-8"))
         else:
             self.run.log({name: wandb.Image(str(path)), "step": self.step})
+
+    def _show_table(self, name: str, columns: list[Any], rows: list[list[Any]]) -> None:
+        import wandb
+
+        told = wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
+        self.run.log({name: told, "step": self.step})
 
     def _show(self, name: str, page: str, **more: str) -> None:
         import wandb
