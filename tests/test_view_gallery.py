@@ -9,6 +9,8 @@ import pytest
 
 from gptkit import registry
 from gptkit.cli import main
+from gptkit.model.feed_forward import ACTIVATIONS
+from gptkit.view import curves
 from gptkit.view.gallery import Gallery, gallery, presets_by_part
 from gptkit.view.gallery_page import html, markdown
 
@@ -43,10 +45,29 @@ def test_presets_tell_what_they_are_made_of() -> None:
 
 def test_what_can_be_seen_is_drawn(made: Gallery) -> None:
     drawn = {(e.slot, e.name) for entries in made.entries.values() for e in entries if e.picture}
-    for slot in ("model.mask", "schedule"):
+    for slot in ("model.mask", "schedule", "model.norm", "sampler"):
         assert {name for s, name in drawn if s == slot} == set(registry.names(slot))
     positions = {name for s, name in drawn if s == "model.position"}
     assert set(registry.names("model.position")) - positions <= {"none"}
+    networks = {name for s, name in drawn if s == "model.feed_forward"}
+    assert set(registry.names("model.feed_forward")) - networks <= {"none"}
+
+
+def test_a_network_is_drawn_as_its_activation(made: Gallery) -> None:
+    """Weights of 1 and one number leave the activation itself: ReLU is flat up to 0 and a line after it."""
+    [figure] = curves.feed_forward(registry.find("model.feed_forward", "reglu"), {})
+    drawn = re.findall(r'points="([^"]+)"', figure.body)
+    heights = [float(point.split(",")[1]) for piece in drawn for point in piece.split()]
+    assert len(set(heights[:80])) == 1
+    assert heights[81:] == sorted(heights[81:], reverse=True)
+    [every] = curves.feed_forward(registry.find("model.feed_forward", "mlp"), {})
+    assert re.findall(r'y="12">(\w+)<', every.body) == list(ACTIVATIONS)
+
+
+def test_a_sampler_is_drawn_by_its_chances() -> None:
+    [figure] = curves.sampler(registry.find("sampler", "greedy"), {})
+    assert figure.body.count(">100.0%, ") == 1
+    assert figure.body.count(">0.0%, ") == 9
 
 
 def test_the_page_needs_no_network_and_runs_nothing_of_a_part(made: Gallery) -> None:

@@ -16,9 +16,9 @@ from gptkit.errors import GptkitError
 from gptkit.pictures import Figure, document
 from gptkit.registry import Component
 from gptkit.schema import expected
+from gptkit.view import curves
 
 _SIZES = {"context_length": 48, "d_model": 64, "n_layers": 4, "n_heads": 8, "d_ff": 128, "vocab_size": 64}
-_STEPS = 400  # of training, in a schedule's picture
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,11 @@ def _plain(value: Any) -> str:
 
 def _picture(component: Component) -> str:
     """What can be seen of a part; nothing where there is nothing to see, or it needs more to be built."""
-    draw = {"model.mask": _mask, "model.position": _position, "schedule": _schedule}.get(component.slot)
+    draw = _DRAWN.get(component.slot)
     if draw is None:
         return ""
     try:
-        figures = list(draw(component))
+        figures = list(draw(component, _node(component)))
     except Exception:  # a stranger's part that cannot be drawn still has its place
         return ""
     if not figures:
@@ -182,20 +182,20 @@ def _node(component: Component) -> dict[str, Any]:
     return {}
 
 
-def _mask(component: Component) -> Iterator[Figure]:
+def _mask(component: Component, options: dict[str, Any]) -> Iterator[Figure]:
     from gptkit.view.page import mask
     from gptkit.view.sights import masks
 
-    _, section, kinds, shape = _model({"context_length": 24, "mask": {component.name: _node(component)}})
+    _, section, kinds, shape = _model({"context_length": 24, "mask": {component.name: options}})
     for sight in masks(section, kinds, shape, None)[:1]:
         yield mask(sight)
 
 
-def _position(component: Component) -> Iterator[Figure]:
+def _position(component: Component, options: dict[str, Any]) -> Iterator[Figure]:
     from gptkit.view.page import heat
     from gptkit.view.sights import positions
 
-    config, _, kinds, shape = _model({"position": {"name": component.name, **_node(component)}})
+    config, _, kinds, shape = _model({"position": {"name": component.name, **options}})
     for sight in positions(config, kinds, shape, shape.context_length):
         if np.ptp(sight.matrix) > 0:  # a bias that queries decide is nought for none
             yield heat(sight)
@@ -212,23 +212,11 @@ def _model(parts: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
     return config, section, layer_kinds(section, section["n_layers"]), shape_of(section)
 
 
-def _schedule(component: Component) -> Iterator[Figure]:
-    made = component.load()(**_node(component))
-    factors = [float(made.factor(step, _STEPS)) for step in range(_STEPS)]
-    width, height, left = 400.0, 120.0, 34.0
-    points = " ".join(
-        f"{left + (width - left) * step / (_STEPS - 1):.1f},{26 + height * (1 - factor):.1f}"
-        for step, factor in enumerate(factors)
-    )
-    ticks = "".join(
-        f'<text class="small" x="{left - 6}" y="{30 + height * (1 - v):.0f}" text-anchor="end">{v:g}</text>'
-        for v in (0, 0.5, 1)
-    )
-    yield Figure(
-        width, height + 48,
-        '<text class="title" y="12">Learning rate, as a share of the largest</text>'
-        f'<rect class="frame" x="{left}" y="26" width="{width - left}" height="{height}"/>{ticks}'
-        f'<polyline points="{points}" fill="none" stroke="var(--blue)" stroke-width="2"/>'
-        f'<text class="small" x="{left}" y="{height + 42}">first step</text>'
-        f'<text class="small" x="{width}" y="{height + 42}" text-anchor="end">step {_STEPS}</text>',
-    )  # fmt: skip
+_DRAWN = {
+    "model.mask": _mask,
+    "model.position": _position,
+    "model.feed_forward": curves.feed_forward,
+    "model.norm": curves.norm,
+    "schedule": curves.schedule,
+    "sampler": curves.sampler,
+}
