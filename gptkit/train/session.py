@@ -15,7 +15,7 @@ import lightning.pytorch as pl
 from torch import nn
 
 from gptkit.train import state, strategies
-from gptkit.train.allocator import keep_freed_memory
+from gptkit.train.allocator import KeptMemory
 from gptkit.train.job import Job
 from gptkit.train.meter import Meter
 from gptkit.train.module import TrainingModule
@@ -46,7 +46,8 @@ class Session(pl.Callback):
         self.step = self.stopped_by = 0
         self._saved_step = -1
         self._owed: dict[str, Any] | None = None
-        self._ended = self._settled_in = False
+        self._ended = False
+        self._memory = KeptMemory()
         self._listening = ExitStack()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -76,10 +77,8 @@ class Session(pl.Callback):
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """One update was made."""
-        if not self._settled_in:
-            self._settled_in = True
-            if pl_module.device.type == "cpu":
-                keep_freed_memory()
+        if pl_module.device.type == "cpu":
+            self._memory.after_step()
         outcome = pl_module.outcome
         self.step = outcome.step
         self.meter.add(outcome)

@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 import torch
 
+from gptkit.train.allocator import KeptMemory
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -29,13 +31,11 @@ def main() -> None:
     side = gptkit_side if arguments.side == "gptkit" else transformers_side
     loss_of, parameters = side(layers, width, heads)
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    times = []
+    memory, times = KeptMemory(), []
     for _ in range(arguments.steps + 2):
         times.append(step(loss_of, optimizer, length, arguments.precision))
-        if arguments.side == "gptkit" and len(times) == 1:
-            from gptkit.train.allocator import keep_freed_memory
-
-            keep_freed_memory()  # as `gptkit train` does on a CPU
+        if arguments.side == "gptkit":
+            memory.after_step()  # as `gptkit train` does on a CPU
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(
         json.dumps(
