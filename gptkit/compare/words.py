@@ -13,6 +13,7 @@ from gptkit.compare.statistics import Comparison
 from gptkit.compare.tables import clean, scaled
 
 _MOST_NAMED = 8
+_PAYS = 1.5  # times less variance, from which pairing is said to gain
 _METRICS = {
     "val_loss": "validation loss",
     "val_bits_per_byte": "validation loss",
@@ -89,11 +90,13 @@ def pairing(comparison: Comparison) -> str:
     gains = sorted(d.pairing_pays for d in comparison.differences if math.isfinite(d.pairing_pays))
     if not gains:
         return ""
-    middle = gains[len(gains) // 2]
-    return (
-        f"Pairing by seed makes the variance of a difference {middle:.3g} × smaller "
-        f"(the median of {_count(len(gains), 'pair')})."
-    )
+    middle, told = gains[len(gains) // 2], f"(the median of {_count(len(gains), 'pair')})"
+    if middle < _PAYS:
+        return (
+            f"Pairing by seed gains little here: the variance of an unpaired difference is {middle:.3g} × that of a "
+            f"paired one {told}. What one seed does to one variant says little of what it does to another."
+        )
+    return f"Pairing by seed makes the variance of a difference {middle:.3g} × smaller {told}."
 
 
 def failures(results: Results) -> list[tuple[str, str]]:
