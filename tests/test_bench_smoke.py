@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from bench import decode, parts
+from bench import decode, parts, sweep
 from bench.figure import Figure
 
 
@@ -22,6 +22,14 @@ def test_parts_and_biases_are_measured() -> None:
     figures = [*parts.composed(smoke=True), *parts.bias(smoke=True)]
     assert [figure.most for figure in figures] == [1.02, 1.3, 1.3]
     assert all(figure.ours > 0 and figure.peer for figure in figures)
+
+
+def test_sweeps_are_measured() -> None:
+    [cost] = sweep.overhead(smoke=True)
+    assert (cost.most, cost.peer) == (1.15, 1.0)
+    assert cost.ours > 1
+    [report] = sweep.gathered(smoke=True)
+    assert 0 < report.ours < 600
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Speed and memory beside other implementations, each pair in one run.
 
-`make bench ARGS= [step quality gpt2 startup decode parts bias] [--smoke] [--json]`. A figure is a ratio: both
+`make bench ARGS= [step quality gpt2 startup decode parts bias sweep gather] [--smoke] [--json]`. A figure is a ratio: both
 sides run in turn on the same machine, and the better of each side's repeats counts.
 """
 
@@ -13,7 +13,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from bench import decode, gpt2, parts, startup, step
+from bench import decode, gpt2, parts, startup, step, sweep
 from bench.figure import Figure
 
 BENCHES = {
@@ -24,6 +24,8 @@ BENCHES = {
     "decode": decode.cached,
     "parts": parts.composed,
     "bias": parts.bias,
+    "sweep": sweep.overhead,
+    "gather": sweep.gathered,
 }
 
 
