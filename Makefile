@@ -36,7 +36,7 @@ reproduce: $(VENV)/.dev  ## orderings that papers report, tried here: docs/repro
 	@cd tests && $(abspath $(BIN))/python -m reproduce $(ARGS)
 
 gallery: $(VENV)/.dev  ## every part on a page: gallery/index.html; the list in docs/gallery.md
-	@$(BIN)/gptkit gallery out=gallery && cp gallery/gallery.md docs/gallery.md
+	@$(BIN)/gptkit gallery out=gallery && cp gallery/gallery.md docs/gallery.md && mkdir -p docs/images/parts && cp gallery/pictures/*.svg docs/images/parts
 
 clean:  ## remove the environment and what the tools left
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

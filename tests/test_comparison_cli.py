@@ -56,6 +56,16 @@ def test_from_words_to_a_report(capfd: pytest.CaptureFixture[str]) -> None:
     assert len(list((folder / "jobs").glob("*-comparison/report.html"))) == 1
 
 
+def test_a_sweep_that_measures_nothing() -> None:
+    words = [word for word in TINY if not word.startswith("lengths")]
+    assert main(["compare", "-q", "position=rotary,none", "seed=1,2", "lengths=none", *words]) == 0
+    [folder] = Path("runs").iterdir()
+    assert not list(folder.glob("jobs/*/measures.json"))
+    assert len(json.loads((folder / "results.json").read_text())["comparison"]["differences"]) == 1
+    assert main(["compare", "-q", f"resume={folder}"]) == 0
+    assert not list(folder.glob("jobs/*/measures.json"))
+
+
 def test_loggers_of_the_runs_get_the_table_and_the_plots(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,7 +120,7 @@ def test_every_wrong_point_is_told_with_its_words() -> None:
         (["seed=a"], "seed: expected whole numbers, such as 1,2,3 or range(1,6), got 'a'."),
         (["budget=token:1"], "got 'token:1'. Did you mean 'tokens'?"),
         (["budget=tokens:-1"], "expected a positive number after tokens:, got '-1'."),
-        (["lengths=1,x"], "lengths: expected positive factors, such as 0.5,1,2, got '1,x'."),
+        (["lengths=1,x"], "lengths: expected positive factors, such as 0.5,1,2, or none, got '1,x'."),
         (["metric=accuracy"], "metric: expected val_loss, val_bits_per_byte"),
         (["jobs=none"], "jobs: expected auto or a whole number, 1 or more, got 'none'."),
         (["match=flops"], "match: expected parameters, got 'flops'."),

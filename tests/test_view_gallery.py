@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from gptkit import registry
 from gptkit.cli import main
 from gptkit.model.feed_forward import ACTIVATIONS
-from gptkit.view import curves
+from gptkit.view import curves, influence
 from gptkit.view.gallery import Gallery, gallery, presets_by_part
 from gptkit.view.gallery_page import html, markdown
 
@@ -49,6 +52,7 @@ def test_what_can_be_seen_is_drawn(made: Gallery) -> None:
         assert {name for s, name in drawn if s == slot} == set(registry.names(slot))
     positions = {name for s, name in drawn if s == "model.position"}
     assert set(registry.names("model.position")) - positions <= {"none"}
+    assert {name for s, name in drawn if s == "model.attention"} == set(registry.names("model.attention"))
     networks = {name for s, name in drawn if s == "model.feed_forward"}
     assert set(registry.names("model.feed_forward")) - networks <= {"none"}
 
@@ -112,3 +116,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "gptkit gallery out=gallery" in capsys.readouterr().err
     assert main(["gallery", f"out={tmp_path / 'g'}"]) == 0
     assert (tmp_path / "g" / "index.html").stat().st_size > 100_000
+
+
+def test_what_attention_hears_is_causal_and_its_own() -> None:
+    """Nothing of later tokens; and what is estimated is the norm of the derivative."""
+    seen = {}
+    for name in ("multi_head", "linear"):
+        heard = influence.heard(registry.find("model.attention", name), {}, probes=64)
+        assert np.abs(np.triu(heard, 1)).max() == 0
+        assert (np.diag(heard) > 0).all()
+        seen[name] = heard
+    assert not np.allclose(*seen.values())
+    part, step, x = influence.alone(registry.find("model.attention", "multi_head"), {})
+    jacobian: Any = torch.autograd.functional.jacobian(lambda x: part(x, step)[0, 5], x)
+    whole = jacobian[:, 0]  # [D, T, D]
+    exact = whole.square().sum((0, 2)).sqrt()
+    assert np.allclose(seen["multi_head"][5], exact.numpy(), rtol=0.35)

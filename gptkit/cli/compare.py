@@ -44,7 +44,7 @@ first one trains. Values: one,other   choice(one,other)   range(1,6)   glob(rota
   tune=KEY:[low,high]   first try values of a key, the same for each variant, and go on with each one's best;
                         also KEY:a,b,c; trials=5 tries, on a seed of their own: tune_seed=1000
   sweeper=optuna        have Optuna choose what to try; pruner=median, hyperband or none
-  lengths=0.5,1,2,4     parts and multiples of the context to measure at afterwards
+  lengths=0.5,1,2,4     parts and multiples of the context to measure at; or none
   name=WORD             a word for the folder, which is made in run_root
   jobs=auto             how many trainings at once
   hydra/launcher=NAME   have submitit_slurm, submitit_local, joblib or ray do the jobs; hydra.launcher.KEY=...

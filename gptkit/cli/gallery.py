@@ -11,7 +11,8 @@ SUMMARY = "a page of all parts: formulas, options, pictures, presets"
 USAGE = """\
 gptkit gallery out=DIR
 
-  gptkit gallery out=gallery      writes gallery/index.html, which needs no network, and gallery/gallery.md
+  gptkit gallery out=gallery      writes gallery/index.html, which needs no network, gallery/gallery.md,
+                                  and each picture by itself: gallery/pictures/SLOT.NAME.svg
 
 Parts of plugins that are installed stand among the others. In the terminal: gptkit components.
 """
@@ -38,6 +39,9 @@ def run(args: list[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "index.html").write_text(html(made), "utf-8")
         (folder / "gallery.md").write_text(markdown(made), "utf-8")
+        (folder / "pictures").mkdir(exist_ok=True)
+        for entry in (entry for entries in made.entries.values() for entry in entries if entry.picture):
+            (folder / "pictures" / f"{entry.slot}.{entry.name}.svg").write_text(entry.picture, "utf-8")
     except OSError as error:
         raise RunError(f"{folder} was not written: {files.cause(error)}.") from error
     for line in made.broken:

@@ -25,7 +25,7 @@ OWN = {
     "tune_seed": "the seed of the trials, 1000 by default; no seed that is reported",
     "sweeper": "who chooses the values: grid, the same for every variant, or optuna",
     "pruner": "which trials Optuna ends early: median, hyperband or none",
-    "lengths": "at which parts and multiples of the context to measure afterwards",
+    "lengths": "at which parts and multiples of the context to measure afterwards; none measures nothing",
     "metric": "what to compare by, val_loss by default",
     "name": "a word for the sweep's folder",
     "jobs": "how many trainings at once; auto fills the machine",
@@ -42,7 +42,7 @@ class Asked:
         budget: what each variant may use; None leaves `trainer.max_steps` as it is.
         match: whether parameters are to be made equal.
         baseline: a variant's label.
-        lengths: factors of the context at which to measure afterwards.
+        lengths: factors of the context at which to measure afterwards; none for no measuring at all.
         metric: what to compare by; None lets the results decide.
         name: a word for the folder.
         jobs: how many at once; None fills the machine.
@@ -116,7 +116,9 @@ def read_seeds(text: str) -> list[int]:
 
 
 def _factors(text: str) -> list[float]:
-    expected = "expected positive factors, such as 0.5,1,2"
+    expected = "expected positive factors, such as 0.5,1,2, or none"
+    if text == "none":
+        return []
     try:
         found = sorted({float(part) for part in text.strip("[]").split(",")})
     except ValueError:

@@ -83,7 +83,8 @@ def work_of(folder: Path, sweep: Mapping[str, Any], points: Sequence[Point]) -> 
         UserError: a library is missing.
     """
     tuning = tuning_of(sweep)
-    factors = [float(factor) for factor in sweep.get("lengths") or LENGTHS]
+    asked = sweep.get("lengths")
+    factors = [float(factor) for factor in (LENGTHS if asked is None else asked)]
     if tuning is None:
         return Points(folder, points, factors)
     return Tuned(folder, points, factors, tuning, trials_of(folder, sweep, points))

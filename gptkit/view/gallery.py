@@ -201,6 +201,12 @@ def _position(component: Component, options: dict[str, Any]) -> Iterator[Figure]
             yield heat(sight)
 
 
+def _attention(component: Component, options: dict[str, Any]) -> Iterator[Figure]:
+    from gptkit.view.influence import attention
+
+    return attention(component, options)
+
+
 def _model(parts: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
     """A small model that holds a part: its config, section, layers and shape."""
     from gptkit import schema
@@ -215,6 +221,7 @@ def _model(parts: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
 _DRAWN = {
     "model.mask": _mask,
     "model.position": _position,
+    "model.attention": _attention,
     "model.feed_forward": curves.feed_forward,
     "model.norm": curves.norm,
     "schedule": curves.schedule,
