@@ -75,7 +75,8 @@ def run(args: list[str]) -> int:
         if given is not None:
             from gptkit.compare.gather import gather_runs
 
-            return _report(gather_runs(given), quiet=quiet, as_json=as_json, **told)
+            metric, baseline = told.get("metric"), told.get("baseline")
+            return _report(gather_runs(given), quiet=quiet, as_json=as_json, metric=metric, baseline=baseline)
         return _run(_sweep(str(resume)), jobs, launcher, quiet=quiet, as_json=as_json, **told)
     from gptkit.compare.plan import plan
     from gptkit.compare.ready import expanded
