@@ -48,11 +48,16 @@ def test_presets_tell_what_they_are_made_of() -> None:
 
 def test_what_can_be_seen_is_drawn(made: Gallery) -> None:
     drawn = {(e.slot, e.name) for entries in made.entries.values() for e in entries if e.picture}
-    for slot in ("model.mask", "schedule", "model.norm", "sampler"):
+    for slot in (
+        "model.mask", "model.attention", "model.norm", "model.embedding", "model.init", "optimizer", "schedule", "sampler",
+    ):  # fmt: skip
         assert {name for s, name in drawn if s == slot} == set(registry.names(slot))
     positions = {name for s, name in drawn if s == "model.position"}
     assert set(registry.names("model.position")) - positions <= {"none"}
-    assert {name for s, name in drawn if s == "model.attention"} == set(registry.names("model.attention"))
+    blocks = {name for s, name in drawn if s == "model.block"}
+    assert set(registry.names("model.block")) - blocks <= {
+        "hyper_connections"
+    }  # several streams: no one formula
     networks = {name for s, name in drawn if s == "model.feed_forward"}
     assert set(registry.names("model.feed_forward")) - networks <= {"none"}
 

@@ -30,6 +30,14 @@ def schedule(component: Component, options: Options) -> Iterator[Figure]:
     yield _titled("Learning rate, as a share of the largest", [panel], more=named + last)
 
 
+def falling(values: Sequence[float], title: str) -> Figure:
+    """A number by step, from 0 to the largest."""
+    top = max(values)
+    points = [(float(step), value) for step, value in enumerate(values)]
+    last = f'<text class="small" x="330" y="162" text-anchor="end">step {len(values) - 1}</text>'
+    return _titled(title, [_panel(points, 330, 120, (0.0, top), marks=(0, top / 2, top))], more=last)
+
+
 def feed_forward(component: Component, options: Options) -> Iterator[Figure]:
     """What the network makes of a single number where all its weights are 1, for each of its activations."""
     import torch

@@ -16,7 +16,6 @@ from gptkit.errors import GptkitError
 from gptkit.pictures import Figure, document
 from gptkit.registry import Component
 from gptkit.schema import expected
-from gptkit.view import curves
 
 _SIZES = {"context_length": 48, "d_model": 64, "n_layers": 4, "n_heads": 8, "d_ff": 128, "vocab_size": 64}
 
@@ -155,16 +154,32 @@ def _plain(value: Any) -> str:
 
 def _picture(component: Component) -> str:
     """What can be seen of a part; nothing where there is nothing to see, or it needs more to be built."""
-    draw = _DRAWN.get(component.slot)
-    if draw is None:
-        return ""
     try:
-        figures = list(draw(component, _node(component)))
+        figures = list(_figures(component))
     except Exception:  # a stranger's part that cannot be drawn still has its place
         return ""
     if not figures:
         return ""
     return document(_below(figures), f"{component.slot}={component.name}", margin=12)
+
+
+def _figures(component: Component) -> Iterator[Figure]:
+    from gptkit.view import curves, first_sight, influence
+
+    draw = {
+        "model.mask": _mask,
+        "model.position": _position,
+        "model.attention": influence.attention,
+        "model.feed_forward": curves.feed_forward,
+        "model.norm": curves.norm,
+        "model.block": first_sight.block,
+        "model.embedding": first_sight.embedding,
+        "model.init": first_sight.init,
+        "optimizer": first_sight.optimizer,
+        "schedule": curves.schedule,
+        "sampler": curves.sampler,
+    }.get(component.slot)
+    return iter(()) if draw is None else draw(component, _node(component))
 
 
 def _below(figures: list[Figure]) -> Figure:
@@ -201,12 +216,6 @@ def _position(component: Component, options: dict[str, Any]) -> Iterator[Figure]
             yield heat(sight)
 
 
-def _attention(component: Component, options: dict[str, Any]) -> Iterator[Figure]:
-    from gptkit.view.influence import attention
-
-    return attention(component, options)
-
-
 def _model(parts: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
     """A small model that holds a part: its config, section, layers and shape."""
     from gptkit import schema
@@ -216,14 +225,3 @@ def _model(parts: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
     config = schema.check({"model": {**_SIZES, **DEFAULTS, **parts}, "seed": 1})
     section = config["model"]
     return config, section, layer_kinds(section, section["n_layers"]), shape_of(section)
-
-
-_DRAWN = {
-    "model.mask": _mask,
-    "model.position": _position,
-    "model.attention": _attention,
-    "model.feed_forward": curves.feed_forward,
-    "model.norm": curves.norm,
-    "schedule": curves.schedule,
-    "sampler": curves.sampler,
-}
