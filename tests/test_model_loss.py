@@ -137,6 +137,17 @@ def test_bf16_autocast_reduces_in_float32(chunk):
         assert (ours.grad - theirs.grad).norm() < 0.02 * theirs.grad.norm()
 
 
+@pytest.mark.parametrize("block", [1, 8 * 5, 8 * 37, 1 << 21])
+def test_a_product_added_in_blocks_is_the_whole_product(block, monkeypatch):
+    """37 rows in blocks of 1, 5 and 37; the last block of 5 is short."""
+    monkeypatch.setattr(cross_entropy, "_BLOCK", block)
+    left, right = normal(64, 37).bfloat16().t(), normal(64, 8, seed=1).bfloat16()
+    total = normal(37, 8, seed=2).float()
+    expected = total + (left.double() @ right.double()).float()
+    cross_entropy._add_product(total, left, right)
+    assert (total - expected).norm() < 0.01 * expected.norm()
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_loss_of_a_model_is_that_of_its_logits(tied, bias, monkeypatch):
