@@ -8,6 +8,7 @@ from platform import libc_ver
 import pytest
 
 from gptkit.train import allocator
+from small_runs import trained
 
 pytestmark = pytest.mark.skipif(libc_ver()[0] != "glibc", reason="a matter of glibc")
 
@@ -79,3 +80,11 @@ def test_keeping_ends_with_growth_alone(monkeypatch):
     for _ in range(3):
         memory.after_step()
     assert (memory.on, calls) == (False, ["keep", "give back"])
+
+
+def test_training_on_a_cpu_asks_after_each_step(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(allocator.KeptMemory, "after_step", lambda self: calls.append(id(self)))
+    trained(tmp_path, trainer__max_steps=3)
+    assert len(calls) == 3
+    assert len(set(calls)) == 1
