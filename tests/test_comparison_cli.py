@@ -12,6 +12,8 @@ import pytest
 
 from gptkit.cli import main
 from gptkit.compare.plan import plan
+from gptkit.errors import UserError
+from gptkit.train.loggers.tensorboard_logger import TensorBoardLogger
 from wandb_file import Kept, offline_file
 
 TINY = [
@@ -94,6 +96,22 @@ def test_loggers_of_the_runs_get_the_table_and_the_plots(
     ]
     assert not (folder / "metrics.csv").exists()  # a logger without tables is left alone
     assert list((folder / "tensorboard").iterdir())
+
+
+def test_a_logger_that_is_gone_takes_no_report_away(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "-q", "position=rotary,none", "seed=1,2", "logger=tensorboard", *TINY]) == 0
+    [folder] = Path("runs").iterdir()
+    (folder / "report.html").unlink()
+
+    def gone(self: object, **options: object) -> None:
+        raise UserError("logger=tensorboard needs the tensorboard package")
+
+    monkeypatch.setattr(TensorBoardLogger, "__init__", gone)
+    assert main(["compare", f"resume={folder}"]) == 0
+    assert "The report is not told to logger 'tensorboard'" in capfd.readouterr().err
+    assert (folder / "report.html").is_file()
 
 
 def test_a_sweep_of_which_nothing_finished(capfd: pytest.CaptureFixture[str]) -> None:
