@@ -151,6 +151,37 @@ def test_under_an_outer_torchrun_one_run_is_made(folder: Path) -> None:
     assert (result["devices"], result["strategy"], result["steps"]) == (2, "ddp", 3)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_no_thread_of_the_group_is_left_when_training_ends(tmp_path: Path) -> None:
+    """One that lets go of a tensor while the interpreter ends would abort the process."""
+    script = f"""
+        import os
+        from pathlib import Path
+        import torch
+        from gptkit.train.agreement import Agreement
+
+        def threads() -> list[str]:
+            return [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+
+        rank = int(os.environ["RANK"])
+        torch.distributed.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=rank, world_size=2)
+        agreement = Agreement(lambda: 0)
+        agreement.connect()
+        assert agreement.total([rank + 1.0]) == [3.0]
+        assert any("gloo" in thread for thread in threads()), threads()
+        agreement.leave()
+        assert not torch.distributed.is_initialized()
+        assert not any("gloo" in thread for thread in threads()), threads()
+        assert agreement.total([5.0]) == [5.0]
+    """
+    code = textwrap.dedent(script)
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "RANK": str(rank)})
+        for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=100) for process in both] == [0, 0]
+
+
 def test_one_process_does_not_pretend_to_be_two(folder: Path) -> None:
     run = make(folder, devices=2)
     with pytest.raises(UserError, match="launch"):

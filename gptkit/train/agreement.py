@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
+_GRACE = 0.1  # seconds
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,22 @@ class Agreement:
         if distributed.get_world_size() > 1:
             everyone = distributed.group.WORLD
             self._group = everyone if distributed.get_backend() == "gloo" else _cpu_group()
+
+    def leave(self) -> None:
+        """Part from the other processes; called once nothing else of the training is left.
+
+        Gloo's threads take Python's lock to let go of the tensors of the last message. One that does
+        so only while the interpreter ends aborts the process, so they get the lock first, and end with
+        their group where nothing else holds it (DTensor's caches do).
+        """
+        self._group = None
+        distributed = torch.distributed
+        if distributed.is_available() and distributed.is_initialized():
+            everyone = distributed.group.WORLD
+            distributed.destroy_process_group()
+            time.sleep(_GRACE)
+            gc.collect()  # Lightning's trainer and the model in DDP refer to each other
+            del everyone
 
     def vote(self, loss: float = 0.0, targets: float = 0.0, gradient_norm: float = 0.0) -> Ballot:
         """Tell all others, and hear what they said; every process gets the same answer."""

@@ -58,6 +58,7 @@ def fit(run: Run, *, quiet: bool = False) -> dict[str, Any]:
             result = _report(Reporter(job, quiet), job, signals)
     else:
         result = _train(job, signals, None)
+    job.agreement.leave()
     for callback in job.callbacks.values():
         callback.finish(result)
     return result
