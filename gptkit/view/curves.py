@@ -32,10 +32,40 @@ def schedule(component: Component, options: Options) -> Iterator[Figure]:
 
 def falling(values: Sequence[float], title: str) -> Figure:
     """A number by step, from 0 to the largest."""
-    top = max(values)
-    points = [(float(step), value) for step, value in enumerate(values)]
-    last = f'<text class="small" x="330" y="162" text-anchor="end">step {len(values) - 1}</text>'
-    return _titled(title, [_panel(points, 330, 120, (0.0, top), marks=(0, top / 2, top))], more=last)
+    return over_steps([(float(step), value) for step, value in enumerate(values)], title)
+
+
+def over_steps(
+    points: Points, title: str, *, behind: Points = (), note: str = "", width: float = 330
+) -> Figure:
+    """A number that is largest at first or least 0, by step.
+
+    Args:
+        points: steps and numbers.
+        title: stands above.
+        behind: the steps and numbers of a fainter curve.
+        note: stands below.
+        width: of the whole piece, in pixels.
+    """
+    every = [*points, *behind]
+    low, high = min(0.0, *(y for _, y in every)), max(y for _, y in every)
+    marks = (low, 0.0, high) if low < 0 else (0.0, high / 2, high)
+    last = max(x for x, _ in every)
+    panel = _panel(points, width, 120, (low, high), marks=marks, behind=behind)
+    below = f'<text class="small" x="34" y="162">{escape(note)}</text>' if note else ""
+    end = f'<text class="small" x="{width:g}" y="162" text-anchor="end">step {last:g}</text>'
+    return _titled(title, [panel], more=below + end)
+
+
+def crossing(points: Points, reach: float, title: str) -> Figure:
+    """A number as a function of another, both from `-reach` to `reach`."""
+    panel = _panel(points, 400, 150, (-reach, reach), marks=(-reach, 0.0, reach), zero=True)
+    ends = (("34", "start", -reach), ("217", "middle", 0.0), ("400", "end", reach))
+    named = "".join(
+        f'<text class="small" x="{x}" y="192" text-anchor="{anchor}">{value:g}</text>'
+        for x, anchor, value in ends
+    )
+    return _titled(title, [panel], more=named)
 
 
 def feed_forward(component: Component, options: Options) -> Iterator[Figure]:
@@ -114,22 +144,30 @@ def _titled(title: str, panels: Sequence[Figure], more: str = "") -> Figure:
 
 def _panel(
     points: Points, width: float, height: float, bounds: tuple[float, float], *,
-    marks: Sequence[float], name: str = "", zero: bool = False,
+    marks: Sequence[float], name: str = "", zero: bool = False, behind: Points = (),
 ) -> Figure:  # fmt: skip
-    """A curve in a frame, cut where it leaves the bounds; `zero` draws the two axes."""
+    """A curve in a frame, cut where it leaves the bounds; `zero` draws the two axes, `behind` a fainter curve."""
     left, (low, high) = 34.0, bounds
-    first, last = points[0][0], points[-1][0]
+    widest = max(points, behind, key=len)
+    first, last = widest[0][0], widest[-1][0]
 
     def at(x: float, y: float) -> tuple[float, float]:
         return left + (width - left) * (x - first) / (last - first), height * (high - y) / (high - low)
 
-    inside = [low <= y <= high for _, y in points]
-    pieces: list[list[str]] = [[]]
-    for (point, seen), (_, after) in pairwise([*zip(points, inside, strict=True), (points[-1], False)]):
-        if seen:
-            pieces[-1].append("{:.1f},{:.1f}".format(*at(*point)))
-        if seen and not after:
-            pieces.append([])
+    def drawn(curve: Points, stroke: str) -> list[str]:
+        pieces: list[list[str]] = [[]]
+        inside = [low <= y <= high for _, y in curve]
+        for (point, seen), (_, after) in pairwise([*zip(curve, inside, strict=True), ((0.0, 0.0), False)]):
+            if seen:
+                pieces[-1].append("{:.1f},{:.1f}".format(*at(*point)))
+            if seen and not after:
+                pieces.append([])
+        return [
+            f'<polyline points="{" ".join(piece)}" fill="none" {stroke}/>'
+            for piece in pieces
+            if len(piece) > 1
+        ]
+
     axes = ""
     if zero:
         (x0, y0) = at(0.0, 0.0)
@@ -142,11 +180,8 @@ def _panel(
             f'<text class="small" x="{left - 6}" y="{at(first, v)[1] + 4:.0f}" text-anchor="end">{v:.2g}</text>'
             for v in marks
         ),
-        *(
-            f'<polyline points="{" ".join(piece)}" fill="none" stroke="var(--blue)" stroke-width="2"/>'
-            for piece in pieces
-            if len(piece) > 1
-        ),
+        *drawn(behind, 'stroke="var(--soft)" stroke-opacity="0.6" stroke-width="1"'),
+        *drawn(points, 'stroke="var(--blue)" stroke-width="2"'),
         f'<text class="small" x="{left + 5}" y="12">{escape(name)}</text>' if name else "",
     ]
     return Figure(width, height, "".join(body))
