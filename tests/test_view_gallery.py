@@ -13,14 +13,18 @@ import torch
 from gptkit import registry
 from gptkit.cli import main
 from gptkit.model.feed_forward import ACTIVATIONS
-from gptkit.view import curves, influence
-from gptkit.view.gallery import Gallery, gallery, presets_by_part
+from gptkit.pictures import Figure
+from gptkit.view import callbacks, curves, heads, influence, streams, written
+from gptkit.view.gallery import Gallery, _figures, gallery, presets_by_part
 from gptkit.view.gallery_page import html, markdown
+from gptkit.view.small import small
 
 ROOT = Path(__file__).resolve().parents[1]
+PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
 DRAWN = {
     "model.position", "model.mask", "model.attention", "model.feed_forward", "model.norm", "model.block",
-    "model.embedding", "model.init", "optimizer", "schedule", "sampler",
+    "model.embedding", "model.head", "model.init", "tokenizer", "data", "optimizer", "schedule", "sampler",
+    "callback",
 }  # fmt: skip
 
 
@@ -60,8 +64,44 @@ def test_what_can_be_seen_is_drawn(made: Gallery) -> None:
     assert bare <= {
         ("model.position", "none"),
         ("model.feed_forward", "none"),
-        ("model.block", "hyper_connections"),  # several streams: no one formula
+        ("data", "text"),  # which is its user's
+        ("callback", "time_limit"),  # which only a clock decides
+        *(("tokenizer", name) for name in ("p50k_base", "cl100k_base", "o200k_base")),  # to be downloaded
     }
+
+
+def test_the_committed_pictures_are_those_that_are_drawn(made: Gallery) -> None:
+    """Freshened by `make gallery`."""
+    shipped = {(c.slot, c.name) for c in registry.components(None) if c.origin.kind in {"core", "folder"}}
+    drawn = {
+        f"{e.slot}.{e.name}.svg"
+        for entries in made.entries.values()
+        for e in entries
+        if e.picture and (e.slot, e.name) in shipped
+    }
+    assert {path.name for path in (ROOT / "docs" / "images" / "parts").iterdir()} == drawn
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
+def test_a_plugin_shows_a_picture_of_its_own_part(folder: Path) -> None:
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (folder / "README.md").read_text("utf-8"))
+    own = {
+        f"{c.slot}.{c.name}.svg"
+        for c in registry.components(None)
+        if c.origin.kind == "folder" and c.origin.location == folder
+    }
+    pictures = {(folder / link).resolve() for link in shown}
+    assert all(picture.is_file() for picture in pictures)
+    assert own & {
+        picture.name for picture in pictures if picture.parent == ROOT / "docs" / "images" / "parts"
+    }
+
+
+def test_a_part_is_drawn_alike_each_time(made: Gallery) -> None:
+    drawn = {(e.slot, e.name): e.picture for entries in made.entries.values() for e in entries}
+    torch.manual_seed(2)
+    again = {(e.slot, e.name): e.picture for entries in gallery().entries.values() for e in entries}
+    assert {part for part, picture in again.items() if picture != drawn[part]} == set()
 
 
 def test_a_network_is_drawn_as_its_activation(made: Gallery) -> None:
@@ -139,3 +179,76 @@ def test_what_attention_hears_is_causal_and_its_own() -> None:
     whole = jacobian[:, 0]  # [D, T, D]
     exact = whole.square().sum((0, 2)).sqrt()
     assert np.allclose(seen["multi_head"][5], exact.numpy(), rtol=0.35)
+
+
+def test_a_place_learns_from_the_tokens_that_its_head_predicts() -> None:
+    """The next one alone; or n of them, whose shares of the gradient follow their weight."""
+    node = {"name": "multi_token", "ahead": 3, "weight": 0.5}
+    plain, further = (
+        heads.learned(small({"head": head}, context_length=8)) for head in ("language_model", node)
+    )
+    assert not plain[:, 0].any()
+    assert np.allclose(plain[:, 1:] - np.diag(np.diag(plain[:, 1:])), 0, atol=1e-6)
+    shares = [np.diag(further, ahead)[:6] / np.diag(plain, 1)[:6] for ahead in (1, 2, 3)]
+    assert np.allclose(shares[0], 1, atol=1e-4)
+    assert np.allclose(shares[1:], 0.25, rtol=0.1)  # each loss has a layer of its own before it
+    assert np.allclose(np.triu(further, 4), 0, atol=1e-6)
+
+
+def test_what_stands_in_for_a_weight_is_drawn_beside_it() -> None:
+    plain = callbacks.observed(registry.load("callback", "early_stop")())
+    averaged = callbacks.observed(registry.load("callback", "ema")())
+    assert plain.trained == plain.judged == averaged.trained
+    assert (averaged.end, len(averaged.losses)) == (None, 50)
+    weights = np.array(averaged.trained)[:, 1]
+    means = weights.cumsum() / np.arange(1, len(weights) + 1)  # as it is up to 1 / (1 - decay)
+    assert np.allclose(np.array(averaged.judged)[:, 1], means, atol=1e-6)
+
+
+def test_a_run_is_drawn_to_where_it_was_ended() -> None:
+    run = callbacks.observed(registry.load("callback", "early_stop")(patience=2))
+    losses = [loss for step, loss in run.losses if step <= (run.end or 0)]
+    assert min(losses) == losses[-3]
+    assert not list(callbacks.callback(registry.find("callback", "time_limit"), {}))
+
+
+def test_a_block_of_several_streams_is_drawn_by_what_they_hear() -> None:
+    """At first a stream goes on as it is, and all hear the two that its sublayers read."""
+    first, second = streams.mixing(small({"block": "hyper_connections"}, n_layers=2))
+    for matrix, read in ((first, (0, 1)), (second, (2, 3))):
+        others = [stream for stream in range(4) if stream not in read]
+        assert np.allclose(matrix[np.ix_(others, others)], np.eye(2), atol=1e-6)
+        assert np.allclose(matrix[np.ix_(read, others)], 0, atol=1e-6)
+        assert (matrix[:, read] > 0.05).all()
+    [figure] = figures_of("model.block", "hyper_connections")
+    assert figure.body.count('class="off"') == 2 * 4 * 16  # at first and trained, 4 blocks
+
+
+@pytest.mark.parametrize("name", ["byte", "char", "gpt2"])
+def test_a_tokenizer_is_drawn_as_its_tokens(name: str) -> None:
+    [figure] = figures_of("tokenizer", name)
+    pieces = re.findall(r'middle">([^<]+)</text></g>', figure.body)
+    text = "".join(pieces).replace("·", " ")
+    assert text.replace("C3A9", "é") == written.SENTENCE
+    assert f">{len(pieces)} tokens for 40 characters<" in figure.body
+
+
+def test_nothing_is_downloaded_for_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gptkit.text.tokenizers import ranks
+
+    monkeypatch.setattr(ranks, "published_ranks", lambda *given: pytest.fail("it was looked for"))
+    assert not figures_of("tokenizer", "cl100k_base")
+
+
+def test_what_is_scored_of_an_example_is_marked() -> None:
+    trained, *asked = figures_of("data", "copy")
+    for figure in (trained, *asked):
+        boxes = re.findall(r"var\(--(\w+)\).*?middle\">([^<]+)<", figure.body)
+        prompt, answer = ("".join(text for is_, text in boxes if is_ == kind) for kind in ("off", "blue"))
+        assert prompt.replace("&gt;", ">") == f"{answer[:-1]}>"
+        assert answer[-1] == "⏎"
+    assert "length 30, which is not trained on" in asked[-1].body
+
+
+def figures_of(slot: str, name: str) -> list[Figure]:
+    return list(_figures(registry.find(slot, name)))

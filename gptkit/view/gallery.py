@@ -154,8 +154,12 @@ def _plain(value: Any) -> str:
 
 def _picture(component: Component) -> str:
     """What can be seen of a part; nothing where there is nothing to see, or it needs more to be built."""
+    import torch
+
     try:
-        figures = list(_figures(component))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)  # for parts that draw at random
+            figures = list(_figures(component))
     except Exception:  # a stranger's part that cannot be drawn still has its place
         return ""
     if not figures:
@@ -164,7 +168,7 @@ def _picture(component: Component) -> str:
 
 
 def _figures(component: Component) -> Iterator[Figure]:
-    from gptkit.view import curves, first_sight, influence
+    from gptkit.view import callbacks, curves, first_sight, heads, influence, written
 
     draw = {
         "model.mask": _mask,
@@ -174,10 +178,14 @@ def _figures(component: Component) -> Iterator[Figure]:
         "model.norm": curves.norm,
         "model.block": first_sight.block,
         "model.embedding": first_sight.embedding,
+        "model.head": heads.head,
         "model.init": first_sight.init,
+        "tokenizer": written.tokenizer,
+        "data": written.data,
         "optimizer": first_sight.optimizer,
         "schedule": curves.schedule,
         "sampler": curves.sampler,
+        "callback": callbacks.callback,
     }.get(component.slot)
     return iter(()) if draw is None else draw(component, _node(component))
 
