@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gptkit.model.tied import taken
+
 IGNORED = -100
 _CHUNK = 1 << 24  # logits at once: 64 MiB in float32
 _CPU_CHUNK = 1 << 22  # a CPU gains nothing by more
@@ -51,7 +53,7 @@ def linear_cross_entropy(
         total = F.cross_entropy(exact, targets, ignore_index=IGNORED, reduction="sum")
     else:
         rows, learning = max(1, chunk // weight.shape[0]), torch.is_grad_enabled()
-        total = _ChunkedCrossEntropy.apply(x, weight, bias, targets, rows, learning)
+        total = _ChunkedCrossEntropy.apply(x, taken(weight), bias, targets, rows, learning)
     if reduction == "sum":
         return total
     return total / (targets != IGNORED).sum().clamp(min=1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gptkit.model.interfaces import Embedding, ModelShape, PositionalEncoding
+from gptkit.model.tied import lookup
 from gptkit.registry import register
 
 
@@ -28,4 +28,4 @@ class TokenEmbedding(Embedding):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        return self.dropout(self.position.embed(F.embedding(tokens, self.weight), positions))
+        return self.dropout(self.position.embed(lookup(tokens, self.weight), positions))

@@ -23,6 +23,7 @@ from gptkit.model.interfaces import (
     PositionalEncoding,
     Step,
 )
+from gptkit.model.tied import one_gradient
 
 if TYPE_CHECKING:
     from gptkit.text.tokenizers.base import Tokenizer
@@ -140,8 +141,9 @@ class GPT(nn.Module):
             padding, documents, prefix: as of `forward`.
             reduction: `mean` over the targets that count, or their `sum`.
         """
-        x = self.hidden(tokens, padding=padding, documents=documents, prefix=prefix)
-        loss = self.head.loss(x, targets, reduction)
+        with one_gradient():
+            x = self.hidden(tokens, padding=padding, documents=documents, prefix=prefix)
+            loss = self.head.loss(x, targets, reduction)
         if not self.penalised or not self.training:
             return loss
         penalties = [part.take_penalty() for part in self.penalised]

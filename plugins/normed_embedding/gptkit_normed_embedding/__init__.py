@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gptkit.model.embeddings import TokenEmbedding
 from gptkit.model.interfaces import ModelShape, PositionalEncoding
+from gptkit.model.tied import lookup
 from gptkit.registry import register
 
 
@@ -36,5 +36,5 @@ class NormedEmbedding(TokenEmbedding):
         self.norm = nn.LayerNorm(shape.d_model, eps, bias=bias)
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        x = self.norm(F.embedding(tokens, self.weight))
+        x = self.norm(lookup(tokens, self.weight))
         return self.dropout(self.position.embed(x, positions))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gptkit.model.embeddings import TokenEmbedding
 from gptkit.model.interfaces import ModelShape, PositionalEncoding
+from gptkit.model.tied import lookup
 from gptkit.registry import register
 
 
@@ -34,7 +34,7 @@ class ScaledEmbedding(TokenEmbedding):
         self.factor = shape.d_model**0.5 if factor is None else factor
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        x = F.embedding(tokens, self.weight)
+        x = lookup(tokens, self.weight)
         factor = torch.tensor(
             self.factor, dtype=x.dtype, device=x.device
         )  # rounded as the vectors are: Gemma
