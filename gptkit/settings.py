@@ -69,11 +69,14 @@ class DataSettings:
 
     Args:
         batch_size: examples in one optimizer step, over all devices together.
-        val_fraction: the part of each corpus's end that is kept for validation.
+        val_fraction: the part of the corpus that is kept for validation.
+        val_fold: which such part of running text: 0 is its end, 1 the part before that, and so on; past
+            the first one it begins again at the end. Examples are held out by a rule of their own.
     """
 
     batch_size: int = 12
     val_fraction: float = 0.1
+    val_fold: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

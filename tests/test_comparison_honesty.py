@@ -172,6 +172,33 @@ def test_nothing_is_proved_of_one_variant_or_of_no_shared_seed() -> None:
     assert held["evaluation"]
 
 
+def test_a_text_for_each_seed_keeps_variants_paired() -> None:
+    """Seeds may differ in what is held out, as long as each holds out the same for all variants."""
+
+    def folded(fold_of: dict[str, int]) -> Results:
+        runs = []
+        for run in sound().runs:
+            fold = run.seed + fold_of[run.label]
+            proof = {**run.measures["proof"], "evaluation": f"e{fold}"}
+            config = {**run.config, "data": {"name": "text", "val_fold": fold}}
+            runs.append(replace(run, measures={"proof": proof}, config=config))
+        return replace(sound(), runs=runs)
+
+    fair = folded({"a": 0, "b": 0})
+    assert kinds(fair) == []
+    found = {p.kind: p for p in proofs(fair)}
+    assert found["evaluation"].held
+    assert "a text of its own" in found["evaluation"].text
+    unfair = folded({"a": 0, "b": 1})
+    assert "unequal_ground" in kinds(unfair)
+    found = {p.kind: p for p in proofs(unfair)}
+    assert not found["evaluation"].held
+    apart = [run for run in fair.runs if (run.label == "a") == (run.seed < 3)]
+    found = {p.kind: p for p in proofs(replace(fair, runs=apart))}
+    assert not found["evaluation"].held
+    assert "unequal_ground" in kinds(replace(fair, runs=apart))
+
+
 def test_a_proof_that_is_not_there_is_borne() -> None:
     assert kinds(changed("b", measures={"proof": None})) == []
 

@@ -69,6 +69,34 @@ def test_the_splits_are_the_text_cut_once(text, name):
     assert data.val.tolist() == data.tokenizer.encode(TEXT[cut:]) + end
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5, 0.7])
+@pytest.mark.parametrize("fold", [0, 1, 2, 9, 10, -1])
+def test_a_fold_is_held_out_and_all_else_is_trained_on(text, fraction, fold):
+    data = prepare(config(text, "byte", fraction, val_fold=fold))
+    size = int(len(TEXT) * fraction)
+    cut = len(TEXT) - size * (fold % (len(TEXT) // size))
+    left, kept, right = TEXT[: cut - size], TEXT[cut - size : cut], TEXT[cut:]
+    end = data.tokenizer.encode("\n")
+    around = [token for piece in (left, right) if piece for token in data.tokenizer.encode(piece) + end]
+    assert data.train.tolist() == around
+    assert data.val.tolist() == data.tokenizer.encode(kept) + end
+
+
+def test_folds_cover_the_corpus_and_share_nothing(tmp_path, cache):
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"text": "{c * 7}"}}\n' for c in "abcdefgh"), "utf-8")
+    held: list[str] = []
+    prints = set()
+    for fold in range(4):
+        data = prepare(config(tmp_path / "rows.jsonl", "byte", 0.25, val_fold=fold))
+        held.insert(0, data.tokenizer.decode(data.val.tolist()).replace("\n", ""))
+        kept = data.tokenizer.decode(data.train.tolist()).replace("\n", "")
+        assert not set(held[0]) & set(kept)
+        assert len(held[0]) + len(kept) == 56
+        prints.add(data.fingerprint)
+    assert "".join(held) == "".join(c * 7 for c in "abcdefgh")
+    assert len(prints) == 4
+
+
 def test_documents_are_ended_once(tmp_path, cache):
     (tmp_path / "rows.jsonl").write_text('{"text": "ab"}\n{"text": ""}\n{"text": "<|endoftext|>"}', "utf-8")
     wanted = config(tmp_path / "rows.jsonl", "gpt2", 0.0)

@@ -129,15 +129,27 @@ def _tokenizers(results: Results, comparison: Comparison) -> Iterator[Caution]:
 
 
 def _ground(results: Results, comparison: Comparison) -> Iterator[Caution]:
-    """Settings that were not varied on purpose and differ all the same."""
+    """Settings that were not varied on purpose and differ all the same; seeds that pair variants may differ."""
+    paired = any(len(labels) > 1 for labels in _labels_by_seed(results).values())
     for key, words in _EQUAL_GROUND.items():
         if any(v == key or v.startswith(f"{key}.") or key.startswith(f"{v}.") for v in results.varied):
             continue
-        values = {json.dumps(_at(run.config, key), sort_keys=True) for run in results.runs if run.config}
-        if len(values) > 1:
+        values: dict[int, set[str]] = {}
+        for run in results.runs:
+            if run.config:
+                told = json.dumps(_at(run.config, key), sort_keys=True)
+                values.setdefault(run.seed if paired else 0, set()).add(told)
+        if any(len(told) > 1 for told in values.values()):
             yield Caution(
                 "unequal_ground", f"{words.capitalize()} differs between runs, though it was not varied."
             )
+
+
+def _labels_by_seed(results: Results) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for run in results.runs:
+        found.setdefault(run.seed, set()).add(run.label)
+    return found
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:

@@ -32,14 +32,7 @@ def proofs(results: Results) -> list[Proof]:
     return [
         _batches(results),
         _weights(results),
-        _same(
-            "evaluation",
-            "Evaluation",
-            results,
-            "evaluation",
-            "every run was scored on the same windows of the same text",
-            across=True,
-        ),
+        _evaluation(results),
         _same(
             "tokenizer",
             "Tokenizer",
@@ -70,6 +63,18 @@ def _same(kind: str, title: str, results: Results, key: str, claim: str, across:
             return Proof(kind, False, f"{title}{where} differ: {parts}.")
     first = next(iter(next(iter(groups.values()))))
     return Proof(kind, True, f"{title}: {claim} ({first[:12]}…).")
+
+
+def _evaluation(results: Results) -> Proof:
+    """Whether all runs were scored on one text, or at least those of each seed."""
+    kind, title = "evaluation", "Evaluation"
+    claim = "every run was scored on the same windows of the same text"
+    found = _same(kind, title, results, kind, claim, across=True)
+    if found.held or not _shared_seeds(results):
+        return found
+    claim = "each seed scored every variant on the same windows of the same text, a text of its own"
+    within = _same(kind, title, results, kind, claim)
+    return within if within.held else found
 
 
 def _batches(results: Results) -> Proof:

@@ -104,6 +104,11 @@ def ranking(comparison: Comparison) -> Table:
         "group",
     ]
     notes = ["Variants that share a letter of the last column cannot be told apart."] if grouped else []
+    if any(d.n_pairs > 1 for d in comparison.differences):
+        notes.append(
+            "An interval of a mean holds what a seed brings to all variants alike; the paired differences are free "
+            "of it, and may tell variants apart whose intervals overlap."
+        )
     if not grouped:
         header, rows = header[:-1], [row[:-1] for row in rows]
     return Table(header, rows, notes, ("group",))

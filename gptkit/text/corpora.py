@@ -70,7 +70,8 @@ class TextFiles(Corpus):
         path: a file, a folder (all files of these kinds below it), a pattern such as `books/*.txt`, or a
             list of these; read in the order of their names.
         field: the field of .jsonl and .parquet that holds the text.
-        val_path: files for validation alone; null keeps the end of the corpus, as `val_fraction` says.
+        val_path: files for validation alone; null keeps a part of the corpus, as `val_fraction` and
+            `val_fold` say.
     """
 
     def __init__(

@@ -17,23 +17,31 @@ _BLOCK = 1 << 20  # characters encoded at once
 BORDER = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=[^\s/])")
 
 
-def before(documents: Iterable[str], cut: int | None) -> Iterator[str]:
-    """The documents up to character `cut` of them all."""
+def held_out(total: int, fraction: float, fold: int) -> range:
+    """Which of `total` characters are kept for validation: the last ones, or fold by fold those before."""
+    size = int(total * fraction)
+    if not size:
+        return range(total, total)
+    end = total - size * (fold % (total // size))
+    return range(end - size, end)
+
+
+def without(documents: Iterable[str], kept: range) -> Iterator[str]:
+    """The documents but for some characters, counted through them all."""
     seen = 0
     for document in documents:
-        if cut is not None and seen + len(document) > cut:
-            yield document[: cut - seen]
-            return
-        yield document
+        start, end = (min(max(at - seen, 0), len(document)) for at in (kept.start, kept.stop))
+        yield document[:start]
+        yield document[end:]
         seen += len(document)
 
 
-def after(documents: Iterable[str], cut: int | None) -> Iterator[str]:
-    """The documents from character `cut` of them all on."""
+def only(documents: Iterable[str], kept: range) -> Iterator[str]:
+    """Of the documents some characters, counted through them all."""
     seen = 0
-    for document in documents if cut is not None else ():
-        if cut is not None and seen + len(document) > cut:
-            yield document[max(0, cut - seen) :]
+    for document in documents:
+        start, end = (min(max(at - seen, 0), len(document)) for at in (kept.start, kept.stop))
+        yield document[start:end]
         seen += len(document)
 
 

@@ -23,7 +23,7 @@ from gptkit import registry
 from gptkit.errors import DataError
 from gptkit.schema import part_options
 from gptkit.text.corpora import Corpus
-from gptkit.text.encoding import after, before, encode_text
+from gptkit.text.encoding import encode_text, held_out, only, without
 from gptkit.text.examples import Examples, encode_examples
 from gptkit.text.kept import digest, kept
 from gptkit.text.splits import Split
@@ -73,9 +73,9 @@ class Dataset:
 def prepare(config: Mapping[str, Any], saved: Path | None = None) -> Dataset:
     """The tokenizer and the token arrays that a config asks for.
 
-    The last `data.val_fraction` of the characters is kept for validation, whichever document it falls
-    into; the two splits share no token. Documents are followed by the tokenizer's end of text, or by
-    a line feed where it has none.
+    A part of running text, `data.val_fraction` of its characters, is kept for validation, whichever
+    document it falls into: the last one, or as `data.val_fold` says; the two splits share no token.
+    Documents are followed by the tokenizer's end of text, or by a line feed where it has none.
 
     Args:
         config: whole.
@@ -88,10 +88,10 @@ def prepare(config: Mapping[str, Any], saved: Path | None = None) -> Dataset:
     corpus: Corpus = registry.load("data", config["data"]["name"])(**part_options("data", config["data"]))
     content = corpus.fingerprint()
     tokenizer = _saved(config["tokenizer"], saved) or _tokenizer(config["tokenizer"], corpus, content)
-    fraction = config["data"].get("val_fraction", 0.1)
-    told = [_FORMAT, content, tokenizer.fingerprint(), fraction]
+    fraction, fold = config["data"].get("val_fraction", 0.1), config["data"].get("val_fold", 0)
+    told = [_FORMAT, content, tokenizer.fingerprint(), fraction, *([fold] if fold else [])]
     key = _sum([_LAYOUT, *told, _source(tokenizer), _source(corpus)])
-    splits = kept("tokens", key, _read, lambda folder: _write(folder, corpus, tokenizer, fraction))
+    splits = kept("tokens", key, _read, lambda folder: _write(folder, corpus, tokenizer, fraction, fold))
     dataset = Dataset(tokenizer, splits, _sum(told))
     _check(dataset, config.get("model", {}).get("context_length", 1), config["data"]["name"])
     return dataset
@@ -164,23 +164,23 @@ def _check(dataset: Dataset, context_length: int, name: str) -> None:
         )
 
 
-def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, fraction: float) -> None:
+def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, fraction: float, fold: int) -> None:
     """Encode all splits into a folder."""
     if isinstance(corpus, Examples):
         splits = _write_examples(folder, corpus, tokenizer, fraction)
     else:
-        splits = _write_text(folder, corpus, tokenizer, fraction)
+        splits = _write_text(folder, corpus, tokenizer, fraction, fold)
     _seal(folder, splits)
 
 
-def _write_text(folder: Path, corpus: Corpus, tokenizer: Tokenizer, fraction: float) -> dict[str, Any]:
-    apart = corpus.validation()
-    if apart is None:
-        total = sum(len(document) for document in corpus.documents()) if fraction else 0
-        cut = total - int(total * fraction) if fraction else None
-        train, val = before(corpus.documents(), cut), after(corpus.documents(), cut)
-    else:
-        train, val = corpus.documents(), apart
+def _write_text(
+    folder: Path, corpus: Corpus, tokenizer: Tokenizer, fraction: float, fold: int
+) -> dict[str, Any]:
+    train, val = corpus.documents(), corpus.validation()
+    if val is None:
+        total = sum(map(len, corpus.documents())) if fraction else 0
+        kept = held_out(total, fraction, fold)
+        train, val = without(train, kept), only(corpus.documents(), kept)
     splits = {}
     for name, documents in {"train": train, "val": val}.items():
         n_bytes = encode_text(documents, tokenizer, folder / f"{name}.bin")
