@@ -69,13 +69,14 @@ class Sweep:
 
 _READY = "experiment=positions model.d_model=64 model.n_layers=2 model.context_length=32 data.batch_size=32 optimizer.lr=4e-3"
 _TEXT = f"{_READY} lengths=1"
+_STEPS = "trainer.max_steps=600"
 _PROBE = "experiment=positions model.d_model=64 data.batch_size=32 lengths=1"
 
 SWEEPS = {
     sweep.name: sweep
     for sweep in (
-        Sweep("base", f"{_READY} position=sinusoidal,learned,none,rotary,alibi lengths=1,2,4,8"),
-        Sweep("full", f"{_TEXT} mask=full position=none,rotary"),
+        Sweep("base", f"{_READY} {_STEPS} position=sinusoidal,learned,none,rotary,alibi lengths=1,2,4,8"),
+        Sweep("full", f"{_TEXT} {_STEPS} mask=full position=none,rotary"),
         Sweep("scaled", f"{_TEXT} embedding=scaled position=sinusoidal,learned trainer.max_steps=1200"),
         Sweep(
             "bigram",
