@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from gptkit.model import cross_entropy, tied
 from gptkit.model.gpt import GPT
-from tiny import close, some_tokens, tiny
+from tiny import close, normal, some_tokens, tiny
 
 
 @pytest.fixture
@@ -87,6 +88,34 @@ def test_the_table_is_shared_only_while_a_loss_is_made(made: list[int]) -> None:
         assert tied.taken(table) is table  # one reader has it
         tied.lookup(torch.tensor([1, 2]), table)
     assert tied.taken(table) is table
+
+
+def test_a_table_whose_rows_lead_nowhere_has_the_other_reading(made: list[int]) -> None:
+    model = tiny()
+    table, x, targets = model.embedding.weight, normal(21, 16), some_tokens(3, 7, 2).flatten()
+    with tied.one_gradient():
+        model.hidden(some_tokens(3, 7, 1))
+        cross_entropy.linear_cross_entropy(x, table, None, targets).backward()
+    ours, table.grad = table.grad, None
+    cross_entropy.linear_cross_entropy(x, table, None, targets).backward()
+    close(ours, table.grad)
+
+
+def test_a_table_in_shards_is_looked_up_as_before(tmp_path: Path, made: list[int]) -> None:
+    from torch import distributed
+    from torch.distributed import device_mesh
+    from torch.distributed.tensor import Replicate, distribute_tensor
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        mesh = device_mesh.init_device_mesh("cpu", (1,))
+        tokens = distribute_tensor(torch.tensor([1, 2]), mesh, [Replicate()])
+        table = nn.Parameter(distribute_tensor(torch.randn(5, 3), mesh, [Replicate()]))
+        with tied.one_gradient():
+            tied.lookup(tokens, table)
+            assert tied.taken(table) is table
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_a_table_that_is_not_trained_gets_none(made: list[int]) -> None:

@@ -167,6 +167,9 @@ def test_no_thread_of_the_group_is_left_when_training_ends(tmp_path: Path) -> No
         torch.distributed.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=rank, world_size=2)
         agreement = Agreement(lambda: 0)
         agreement.connect()
+        held = {{"group": torch.distributed.group.WORLD}}
+        held["held"] = held
+        del held
         assert agreement.total([rank + 1.0]) == [3.0]
         assert any("gloo" in thread for thread in threads()), threads()
         agreement.leave()

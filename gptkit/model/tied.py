@@ -34,8 +34,8 @@ def one_gradient() -> Iterator[None]:
 def lookup(tokens: Tensor, weight: Tensor) -> Tensor:
     """The rows of a table: [...] token numbers and [V, D] -> [..., D]."""
     waiting = None if torch.compiler.is_compiling() else _waiting.get()
-    plain = type(weight) is nn.Parameter and weight.requires_grad and weight.device.type == "cpu"
-    if waiting is None or not plain or weight.numel() < _LARGE or not torch.is_grad_enabled():
+    whole = type(weight) is nn.Parameter and weight.device.type == "cpu"  # no part of one, as a DTensor is
+    if waiting is None or not whole or weight.numel() < _LARGE or not torch.is_grad_enabled():
         return F.embedding(tokens, weight)
     rows, waiting[id(weight)] = _Lookup.apply(tokens, weight)
     return rows
