@@ -51,6 +51,28 @@ class KeysTurnedBackwards(Position):
         return turn(q, 1), turn(k, -1)
 
 
+@wrong("model.position", "relative_as_it_says")
+class StrongerAtOddPlaces(Position):
+    is_relative = True
+
+    def score_bias(self, q, k, q_positions, k_positions):
+        distance = (q_positions[:, None, :, None] - k_positions[:, None, None, :]).abs()
+        return -0.3 * (distance * (1 + q_positions % 2)[:, None, :, None]).to(q.dtype)
+
+
+@wrong("model.position", "relative_as_it_says")
+class StartsAnewAfterTheContext(Position):
+    is_relative = True
+
+    def __init__(self, shape) -> None:
+        super().__init__(shape)
+        self.context = shape.context_length
+
+    def score_bias(self, q, k, q_positions, k_positions):
+        q_place, k_place = q_positions % self.context, k_positions % self.context
+        return -0.3 * (q_place[:, None, :, None] - k_place[:, None, None, :]).abs().to(q.dtype)
+
+
 @wrong("model.position", "ends_where_it_says")
 class TableThatClamps(Learned):
     def require(self, last_position):
