@@ -7,6 +7,10 @@ import torch
 from gptkit.testing.checks import law
 from gptkit.testing.subject import CONTEXT, Subject
 
+FAR = torch.tensor(
+    [*range(CONTEXT), *(2**n + by for n in range(4, 17) for by in (-1, 0, 1))]
+)  # places to ask a mask about: some side by side, some up to 65 thousand apart
+
 
 @law("model.mask")
 def elementwise(subject: Subject) -> None:
@@ -48,11 +52,15 @@ def true_to_its_word(subject: Subject) -> None:
     from gptkit.model.interfaces import MaskContext
     from gptkit.model.masks import dense
 
-    mask, at, context = subject.part(), torch.arange(CONTEXT)[None], MaskContext()
-    matrix = dense(mask, at, at, context)[0]
+    mask, context = subject.part(), MaskContext()
+    places = torch.arange(CONTEXT) if mask.has_end else FAR
+    matrix = dense(mask, places[None], places[None], context)[0]
     if mask.causal_in(context):
-        causal = torch.ones(CONTEXT, CONTEXT, dtype=torch.bool).tril()
-        assert torch.equal(matrix, causal), "It says that it comes down to the causal mask and does not."
+        wrong = (matrix != (places <= places[:, None])).nonzero().tolist()
+        q, k = (int(places[i]) for i in wrong[0]) if wrong else (0, 0)
+        assert not wrong, (
+            f"It says that it comes down to the causal mask and does not, such as for query {q} and key {k}."
+        )
     if mask.allows_self:
         assert matrix.diagonal().all(), "It says allows_self, but a token may not read itself."
     if not mask.applies(context):

@@ -50,3 +50,24 @@ class AndIsOr(SlidingWindow):
 
     def __and__(self, other):
         return self | other
+
+
+@wrong("model.mask", "true_to_its_word")
+class CausalAsFarAsItSees(Mask):
+    """A causal window that takes itself for the whole causal mask."""
+
+    is_causal = True
+
+    def allows(self, q_positions, k_positions, context):
+        distance = q_positions - k_positions
+        return (distance >= 0) & (distance < 64)
+
+
+@wrong("model.mask", "true_to_its_word")
+class CausalAtFirst(Mask):
+    """Causal, but from position 30 on one token ahead."""
+
+    is_causal = True
+
+    def allows(self, q_positions, k_positions, context):
+        return k_positions <= q_positions + (q_positions >= 30)
