@@ -181,14 +181,44 @@ def test_the_same_logits_in_64_bits(
         assert differ(found, peer(x).logits) < 1e-10
 
 
-def test_longrope_goes_by_the_length_of_the_text() -> None:
-    options = next(options for kind, options in FAMILIES if kind == "phi3" and "rope_parameters" in options)
-    peer = theirs("phi3", options)
+ROTARY = [
+    "deepseek_v3", "falcon", "gemma2", "gpt_neox", "gpt_oss", "llama", "mistral", "mixtral", "olmo2", "phi3", "qwen2",
+    "qwen3", "qwen3_moe", "smollm3", "stablelm",
+]  # fmt: skip
+
+
+def longrope(kind: str, **told: Any) -> dict[str, Any]:
+    """A small model of the family, made for 64 tokens, whose positions were first made for 32."""
+    wide = (
+        {"qk_rope_head_dim": 8}
+        if kind == "deepseek_v3"
+        else {"head_dim": 8}
+        if kind in {"mixtral", "qwen3"}
+        else {}
+    )
+    own = {"original_max_position_embeddings": 32} if kind == "phi3" else {}
+    return {
+        **first(kind),
+        **wide,
+        **own,
+        "rope_parameters": {**LONGROPE, "partial_rotary_factor": 1.0, **told},
+    }
+
+
+def first(kind: str) -> dict[str, Any]:
+    return next(options for name, options in FAMILIES if name == kind)
+
+
+@pytest.mark.parametrize("kind", ROTARY)
+def test_longrope_goes_by_the_length_of_the_text(kind: str, tmp_path: Path) -> None:
+    peer = theirs(kind, longrope(kind))
     model = ours(peer)
+    back = transformers.AutoModelForCausalLM.from_pretrained(save_hf(model, tmp_path / "out", kind)).eval()
     with torch.no_grad():
         for length in (32, 33, 40):
             x = tokens(2, length)
             assert differ(model(x), peer(x).logits) < 1e-5
+            assert differ(back(x).logits, peer(x).logits) < 1e-5
         caches = model.new_caches(2, 40)
         model(tokens(2, 20), caches=caches)
         with pytest.raises(UserError, match="past the original context of 32"):
@@ -197,6 +227,41 @@ def test_longrope_goes_by_the_length_of_the_text() -> None:
         x = tokens(2, 40)
         parts = [model(x[:, :35], caches=caches), model(x[:, 35:], caches=caches)]
         assert differ(torch.cat(parts, dim=1), peer(x).logits) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["llama", "phi3"])
+@pytest.mark.parametrize(
+    "told", [{"factor": 8.0}, {"factor": 1.0}, {"factor": 8.0, "attention_factor": 0.7}], ids=str
+)
+def test_longrope_s_factor_tells_its_strength(kind: str, told: dict[str, float], tmp_path: Path) -> None:
+    peer = theirs(kind, longrope(kind, **told))
+    model = ours(peer)
+    back = transformers.AutoModelForCausalLM.from_pretrained(save_hf(model, tmp_path / "out", kind)).eval()
+    with torch.no_grad():
+        for length in (20, 40):
+            x = tokens(2, length)
+            assert differ(model(x), peer(x).logits) < 1e-5
+            assert differ(back(x).logits, peer(x).logits) < 1e-5
+
+
+def test_longrope_that_transformers_cannot_be_told_is_refused() -> None:
+    import gptkit
+
+    words = [
+        "tokenizer=byte", "model=llama2_7b", "model.n_layers=1", "model.d_model=32", "model.n_heads=4", "model.d_ff=40",
+        "model.context_length=64", "position=rotary_longrope", "model.position.original_context=16",
+    ]  # fmt: skip
+    factors = [f"model.position.{kind}_factors=[1,2,3,4]" for kind in ("short", "long")]
+    for more, why in (([], "short_factors is null"), (factors, "by_length is false")):
+        with pytest.raises(UserError, match=f"llama cannot hold this model: its {why}"):
+            to_hf(gptkit.build(gptkit.compose([*words, *more])), "llama")
+    both = [*words, *factors, "model.position.by_length=true"]
+    assert to_hf(gptkit.build(gptkit.compose(both)), "llama")[0]["rope_parameters"]["long_factor"] == [
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 def widen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,11 +74,13 @@ def _scaled(kind: str, rope: dict[str, Any], context: int) -> dict[str, Any] | N
             "strength": rope.pop("attention_factor", None), "truncate": bool(rope.pop("truncate", True)),
         }  # fmt: skip
     if kind == "longrope":
-        rope.pop("factor", None)
+        factor, strength = rope.pop("factor", None), rope.pop("attention_factor", None)
+        if strength is None and factor is not None:  # else the contexts tell how much longer texts become
+            strength = math.sqrt(1 + math.log(factor) / math.log(original or context)) if factor > 1 else 1.0
         return {
             "name": "rotary_longrope", "short_factors": rope.pop("short_factor", None),
             "long_factors": rope.pop("long_factor", None), "original_context": original or context,
-            "strength": rope.pop("attention_factor", None),
+            "by_length": True, "strength": strength,
         }  # fmt: skip
     return None
 
@@ -86,7 +89,7 @@ def rope_parameters(node: Mapping[str, Any], context: int) -> dict[str, Any]:
     """`rope_parameters` of a position part.
 
     Raises:
-        UserError: it is not rotary.
+        UserError: it is not rotary, or is LongRoPE with what transformers cannot be told.
     """
     if node["name"].split("_")[0] != "rotary":
         raise UserError(f"its positions are {node['name']!r}, not rotary")
@@ -104,6 +107,15 @@ def rope_parameters(node: Mapping[str, Any], context: int) -> dict[str, Any]:
     if kind == "yarn":
         rope |= {key: node[key] for key in ("beta_fast", "beta_slow", "truncate")}
     if kind == "longrope":
+        for option in ("short_factors", "long_factors"):
+            if node[option] is None:
+                raise UserError(
+                    f"its {option} is null, where transformers wants a number for each turning pair"
+                )
+        if not node["by_length"]:
+            raise UserError(
+                "its by_length is false, where in transformers each text's length chooses the factors"
+            )
         rope |= {"short_factor": node["short_factors"], "long_factor": node["long_factors"]}
     if kind in {"yarn", "longrope"} and node.get("strength") is not None:
         rope["attention_factor"] = node["strength"]

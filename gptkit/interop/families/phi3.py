@@ -22,7 +22,6 @@ def read(fields: Fields) -> dict[str, Any]:
     section = _llama.read(fields, attention={"name": "grouped_query", "bias": False})
     if section["position"]["name"] == "rotary_longrope":
         told = fields.config.get("rope_parameters") or fields.config.get("rope_scaling") or {}
-        section["position"]["by_length"] = True
         if "original_max_position_embeddings" not in told and original:
             section["position"]["original_context"] = original
     section |= {"embedding": embedding, "block": {"name": "pre", "dropout": dropout}}
