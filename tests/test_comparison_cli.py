@@ -115,8 +115,7 @@ def test_a_logger_that_is_gone_takes_no_report_away(
 
 
 def test_a_sweep_of_which_nothing_finished(capfd: pytest.CaptureFixture[str]) -> None:
-    Path("short.txt").write_text("To be")
-    words = ["position=rotary,none", "seed=1", "data=text", "data.path=short.txt", *TINY]
+    words = ["position=rotary,none", "seed=1", "optimizer.lr=1e30", *TINY]
     assert main(["compare", *words, "-q"]) == 3
     err = capfd.readouterr().err
     assert err.count("failed, ") == 2
@@ -127,6 +126,23 @@ def test_a_sweep_of_which_nothing_finished(capfd: pytest.CaptureFixture[str]) ->
     ("words", "told"),
     [
         (["position=rotary"], "Nothing differs between the runs."),
+        (["experiment=postions"], "Did you mean experiment=positions?"),
+        (["position=rotary,none", "model/position=alibi"], "position: varies, and is set as well."),
+        (["model.n_heads=2,4", "model.n_heads=2"], "model.n_heads: varies, and is set as well."),
+        (["optimizer.lr=1e-3,0.001"], "optimizer.lr=1e-3; optimizer.lr=0.001: are one and the same"),
+        (
+            ["position=rotary,learned", "model.d_model=12", "model.d_head=3,4"],
+            "position=rotary model.d_head=3: model.position: rotary: fraction=1.0 of a head of 3 numbers",
+        ),
+        (
+            ["data=text", "data.path=one.txt", "position=rotary,none"],
+            "data.path=one.txt: there is no such file.",
+        ),
+        (
+            ["model.context_length=16,2000000"],
+            "model.context_length=2000000: data=shakespeare: the training text is",
+        ),
+        (["position=rotary,none", "data.val_fraction=0"], "No text is kept for validation"),
         (["position=rotary,nine"], "position=nine: model/position=nine: no such option."),
         (["resume=latest"], "resume=latest is no sweep's folder. Make one with: gptkit compare"),
         (

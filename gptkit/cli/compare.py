@@ -24,7 +24,7 @@ gptkit compare runs='runs/*'
   gptkit compare experiment=positions                                   a ready one, about five minutes
   gptkit compare position=sinusoidal,learned,rotary trainer.max_steps=500
   gptkit compare model.n_heads=2,4,8 seed=1,2,3,4,5 budget=tokens:1e6
-  gptkit compare position=rotary,alibi attention=multi_head,grouped     a grid: four variants
+  gptkit compare position=rotary,alibi attention=multi_head,gated       a grid: four variants
   gptkit compare optimizer=adamw,muon optimizer.lr=1e-3,2e-2 zip=optimizer,optimizer.lr
   gptkit compare feed_forward=mlp,swiglu match=parameters baseline=mlp
   gptkit compare optimizer=adamw,muon 'tune=optimizer.lr:[1e-4,3e-2]'   each with its own best learning rate
@@ -82,6 +82,7 @@ def run(args: list[str]) -> int:
     from gptkit.compare.ready import expanded
 
     made = plan(expanded(words), config_dir=flags.get("--config-dir"))
+    made.check(read_text=launcher is None)
     if "--dry-run" in flags:
         _list(made, as_json=as_json)
         return 0

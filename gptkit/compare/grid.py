@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gptkit.compare.equal import Budget, matching_width, sizes, tokens_per_step
 from gptkit.compare.spaces import Tuning, words_of
 from gptkit.compare.variants import Variant, key_of
-from gptkit.errors import ConfigError, Problem
+from gptkit.errors import ConfigError, DataError, GptkitError, Problem
 
 Config = dict[str, Any]
 
@@ -49,9 +50,8 @@ class Grid:
                     config = {**first, "seed": seed} if alone else self._config(variant, seed)
                     self.configs[variant.label, seed] = config
             except ConfigError as error:
-                words = " ".join(f"{key}={value}" for key, value in variant.values.items())
                 for problem in dict.fromkeys(error.problems):
-                    wrong.setdefault(problem, []).append(words)
+                    wrong.setdefault(problem, []).append(variant.words_that_differ)
         if wrong:
             raise ConfigError(
                 problem if len(points) == len(self.variants) else Problem("; ".join(points), str(problem))
@@ -136,6 +136,46 @@ def check_trials(
         problems += _unequal(found, budget, match)
     if problems:
         raise ConfigError(dict.fromkeys(problems))
+
+
+def check_trainable(
+    configs: Mapping[str, Config], *, read_text: bool = True, metric: str | None = None
+) -> None:
+    """Build models without their weights, and see whether their texts are there and long enough.
+
+    Args:
+        configs: one for each variant, by what tells it from the others.
+        read_text: encode the text as well, which the jobs would otherwise do; it is kept.
+        metric: what variants are compared by, the validation loss if left out.
+
+    Raises:
+        ConfigError: some cannot be trained, or two are one and the same.
+    """
+    from gptkit.text.shards import prepare
+
+    wrong: dict[str, list[str]] = {}
+    same: dict[str, list[str]] = {}
+    for words, config in configs.items():
+        same.setdefault(json.dumps(config, sort_keys=True), []).append(words)
+        try:
+            sizes(config)
+            if read_text and not prepare(config).val_split and "val_" in (metric or "val_"):
+                raise DataError(
+                    "No text is kept for validation, which variants are compared by. Set data.val_fraction, "
+                    "or compare by metric=train_loss."
+                )
+        except GptkitError as error:
+            wrong.setdefault(str(error), []).append(words)
+    problems = [
+        Problem("" if len(found) == len(configs) else "; ".join(found), told) for told, found in wrong.items()
+    ]
+    problems += [
+        Problem("; ".join(found), "are one and the same: their configs are equal.", "Keep one of them.")
+        for found in same.values()
+        if len(found) > 1
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _unequal(configs: Sequence[Config], budget: Budget | None, match: bool) -> list[Problem]:

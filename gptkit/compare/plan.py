@@ -21,7 +21,7 @@ from typing import Any
 from gptkit import environment, files
 from gptkit import run as runs
 from gptkit.compare.asked import Asked, read, split
-from gptkit.compare.grid import Config, Grid, check_trials, composed
+from gptkit.compare.grid import Config, Grid, check_trainable, check_trials, composed
 from gptkit.compare.optuna_search import library
 from gptkit.compare.results import JOBS, SWEEP, TRIALS, Point
 from gptkit.compare.spaces import words_of
@@ -87,6 +87,21 @@ class Plan:
             "git": told["git"],
             "created": datetime.now(timezone.utc).isoformat(),
         }
+
+    def check(self, *, read_text: bool = True) -> None:
+        """See that every variant can be trained.
+
+        Args:
+            read_text: see that each text is there and long enough, which encodes it.
+
+        Raises:
+            ConfigError: some cannot; carries what is wrong with each.
+        """
+        configs: dict[str, Config] = {}
+        for point, config in zip(self.points, self.configs, strict=True):
+            if point.seed == self.asked.seeds[0]:
+                configs[" ".join(f"{key}={value}" for key, value in point.variant.items())] = config
+        check_trainable(configs, read_text=read_text, metric=self.asked.metric)
 
     def create(self) -> Path:
         """Make the sweep's folder, `sweep.json` first, then a run directory for each point.
@@ -154,6 +169,8 @@ def plan(words: Sequence[str], *, config_dir: str | os.PathLike[str] | None = No
     asked, problems = read(own)
     found, more = variants(rest, asked.pairs, config_dir, alone=asked.tuning is not None)
     if problems or more:
+        if not problems and not found and len(more) == 1 and not more[0].key:
+            composed(rest, config_dir)  # what is wrong with the words comes before that nothing differs
         raise ConfigError([*problems, *more])
     first = words_of(asked.tuning.checked[0]) if asked.tuning else []
     grid = Grid(found, asked.seeds, config_dir, first)

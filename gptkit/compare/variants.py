@@ -22,6 +22,11 @@ class Variant:
     def label(self) -> str:
         return Point(0, self.values, 0, []).label
 
+    @property
+    def words_that_differ(self) -> str:
+        """`position=rotary model.n_heads=2`."""
+        return " ".join(f"{key}={value}" for key, value in self.values.items())
+
 
 def variants(
     words: Sequence[str],
@@ -52,10 +57,7 @@ def variants(
             swept[place] = values
             twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
             problems += [Problem(key_of(word), f"{value} is named twice.") for value in twice]
-    keys = [key_of(words[place]) for place in swept]
-    problems += [
-        Problem(k, "varies twice.", "Name all its values in one word.") for k in {*keys} if keys.count(k) > 1
-    ]
+    problems += _set_again(words, swept, config_dir)
     if not swept and not problems:
         if alone:
             return [Variant({"tuned": "best"}, list(words))], []
@@ -75,6 +77,29 @@ def variants(
             )
         )
     return found, problems
+
+
+def _set_again(
+    words: Sequence[str], swept: Mapping[int, list[str]], config_dir: str | os.PathLike[str] | None
+) -> Iterator[Problem]:
+    """What varies and is given once more, under whichever of its names: the last word would win alone."""
+    from gptkit.composing.tree import Tree
+
+    short = Tree(config_dir).short_names() if len(words) > len(swept) or len(swept) > 1 else {}
+
+    def full(word: str) -> str:
+        key = key_of(word)
+        groups = short.get(key, [])
+        return (groups[0] if len(groups) == 1 else key).replace("/", ".")
+
+    places: dict[str, list[int]] = {}
+    for place, word in enumerate(words):
+        places.setdefault(full(word), []).append(place)
+    for several in places.values():
+        varying = [place for place in several if place in swept]
+        if varying and len(several) > 1:
+            told = "varies twice." if len(varying) > 1 else "varies, and is set as well."
+            yield Problem(key_of(words[varying[0]]), told, "Name all its values in one word.")
 
 
 def _axes(
