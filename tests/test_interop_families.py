@@ -328,7 +328,7 @@ def test_back_again_whole(kind: str, options: dict[str, Any], tmp_path: Path) ->
         assert torch.equal(load_hf(place)(x), model(x))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in families.names() if kind != "gpt2"])
+@pytest.mark.parametrize("kind", families.names())
 def test_a_field_that_is_not_known_is_refused_by_name(kind: str) -> None:
     options = next(options for name, options in FAMILIES if name == kind)
     config = json.loads(json.dumps(transformers.AutoConfig.for_model(kind, **options).to_dict()))
@@ -336,8 +336,24 @@ def test_a_field_that_is_not_known_is_refused_by_name(kind: str) -> None:
     with pytest.raises(UserError, match="clever_new_thing=3 is not known"):
         section_of({**config, "clever_new_thing": 3})
     sizes = [key for key in config if key in {"hidden_size", "n_embd", "d_model"}]
-    with pytest.raises(UserError, match=f"{sizes[0]} is missing"):
+    with pytest.raises(UserError, match=f"{sizes[0]} is missing|whole numbers for {sizes[0]}"):
         section_of({key: value for key, value in config.items() if key != sizes[0]})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"clever_new_thing": 3},
+        {"n_inner": 48, "rotary": True},
+        {"hidden_size": 32},
+        {"num_key_value_heads": 2},
+    ],
+    ids=str,
+)
+def test_a_gpt2_with_more_than_gpt2_has_is_refused(told: dict[str, Any]) -> None:
+    peer = theirs("gpt2", first("gpt2"))
+    with pytest.raises(UserError, match=f"{list(told)[-1]}={list(told.values())[-1]!r} is not known"):
+        from_hf({**peer.config.to_dict(), **told}, peer.state_dict())
 
 
 def test_what_cannot_be_held_is_refused(tmp_path: Path) -> None:

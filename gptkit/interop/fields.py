@@ -11,19 +11,22 @@ _REQUIRED: Any = object()
 # What files say that has no part in the logits: names, token numbers, training's settings, generation's.
 NEUTRAL = frozenset(
     {
-        "_name_or_path", "add_cross_attention", "architectures", "auto_map", "bad_words_ids",
-        "begin_suppress_tokens", "bos_token_id", "chunk_size_feed_forward", "classifier_dropout",
+        "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "_num_labels",
+        "add_cross_attention", "architectures", "auto_map", "bad_words_ids", "begin_suppress_tokens",
+        "bos_token_id", "cache_implementation", "chunk_size_feed_forward", "classifier_dropout",
         "cross_attention_hidden_size", "decoder_start_token_id", "diversity_penalty", "do_sample", "dtype",
-        "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty",
-        "finetuning_task", "forced_bos_token_id", "forced_eos_token_id", "gradient_checkpointing", "id2label",
-        "init_device", "init_std", "initializer_range", "is_decoder", "is_encoder_decoder", "label2id",
-        "layerdrop", "length_penalty", "max_length", "min_length", "model_type", "no_repeat_ngram_size",
-        "num_beam_groups", "num_beams", "num_return_sequences", "output_attentions", "output_hidden_states",
+        "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id",
+        "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
+        "gradient_checkpointing", "id2label", "init_device", "init_std", "initializer_range", "is_decoder",
+        "is_encoder_decoder", "label2id", "layerdrop", "length_penalty", "max_length", "min_length",
+        "model_type", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_labels",
+        "num_return_sequences", "output_attentions", "output_hidden_states", "output_past",
         "output_router_logits", "output_scores", "pad_token_id", "prefix", "pretraining_tp", "problem_type",
-        "pruned_heads", "remove_invalid_values", "repetition_penalty", "return_dict", "return_dict_in_generate",
-        "sep_token_id", "slow_but_exact", "suppress_tokens", "task_specific_params", "temperature",
-        "tf_legacy_loss", "tokenizer_class", "top_k", "top_p", "torch_dtype", "torchscript",
-        "transformers_version", "typical_p", "use_bfloat16", "use_cache", "verbose",
+        "pruned_heads", "remove_invalid_values", "repetition_penalty", "return_dict",
+        "return_dict_in_generate", "sep_token_id", "slow_but_exact", "suppress_tokens",
+        "task_specific_params", "temperature", "tf_legacy_loss", "tokenizer_class", "top_k", "top_p",
+        "torch_dtype", "torchscript", "transformers_version", "typical_p", "use_bfloat16", "use_cache",
+        "verbose",
     }
 )  # fmt: skip
 
@@ -50,6 +53,10 @@ class Fields:
                 return 1
             return default
         return self.config[name]
+
+    def named(self, start: str) -> list[str]:
+        """The names of the file's fields that begin so."""
+        return [name for name in self.config if name.startswith(start)]
 
     def whole(self, name: str, default: Any = _REQUIRED) -> int:
         """A whole number above 0."""

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gptkit.errors import UserError, did_you_mean
+from gptkit.interop.fields import Fields
 from gptkit.model.assemble import build
 from gptkit.model.gpt import GPT
 
@@ -74,15 +75,30 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def section_of(config: Mapping[str, Any], *, tied: bool = True) -> dict[str, Any]:
     """The `model` section of a gptkit config for a `config.json` of GPT-2.
 
+    Args:
+        config: as parsed.
+        tied: whether the head is the embedding's table, whatever the config says of it.
+
     Raises:
-        UserError: it has an activation that gptkit lacks, or cross-attention.
+        UserError: it has an activation that gptkit lacks, cross-attention, or a field that is not known.
     """
-    missing = [
-        key for key in ("n_embd", "n_head", "n_layer", "vocab_size") if type(config.get(key)) is not int
-    ]
+    fields = Fields(config, "gpt2")
+    section = read(fields)
+    fields.done()
+    return {**section, "head": {**section["head"], "tied": tied}}
+
+
+def read(fields: Fields) -> dict[str, Any]:
+    """The model section of a config.
+
+    Raises:
+        UserError: a size is missing, or it has an activation that gptkit lacks, or cross-attention.
+    """
+    config, sizes = fields.config, ("n_embd", "n_head", "n_layer", "vocab_size")
+    missing = [key for key in sizes if type(config.get(key)) is not int]
     if missing:
         raise UserError(f"config.json must hold whole numbers for {', '.join(missing)}.")
-    activation = config.get("activation_function", "gelu_new")
+    activation = fields.take("activation_function", "gelu_new")
     if activation not in SIGMAS:
         known = f"Known: {', '.join(SIGMAS)}."
         raise UserError(
@@ -92,23 +108,25 @@ def section_of(config: Mapping[str, Any], *, tied: bool = True) -> dict[str, Any
         raise UserError(
             "add_cross_attention: a model that reads a second text is no GPT; it cannot be imported."
         )
-    width, heads = config["n_embd"], config["n_head"]
-    scale = (width // heads) ** -0.5 if config.get("scale_attn_weights", True) else 1.0
-    attention = {"name": "multi_head", "dropout": config.get("attn_pdrop", 0.1), "scale": scale}
+    for name in ("n_ctx", "reorder_and_upcast_attn", "predict_special_tokens", *fields.named("summary_")):
+        fields.take(name, None)  # n_positions again, how numbers are kept, and the heads that classify
+    width, heads, layers = fields.whole("n_embd"), fields.whole("n_head"), fields.whole("n_layer")
+    scale = (width // heads) ** -0.5 if fields.take("scale_attn_weights", True) else 1.0
+    attention = {"name": "multi_head", "dropout": fields.take("attn_pdrop", 0.1), "scale": scale}
     section = gpt2_section(
-        layers=config["n_layer"], heads=heads, width=width, context=config.get("n_positions", 1024),
-        vocab=config["vocab_size"], dropout=config.get("resid_pdrop", 0.1), activation=SIGMAS[activation],
-        tied=tied,
+        layers=layers, heads=heads, width=width, context=fields.whole("n_positions", 1024),
+        vocab=fields.whole("vocab_size"), dropout=fields.take("resid_pdrop", 0.1),
+        activation=SIGMAS[activation], tied=bool(fields.take("tie_word_embeddings", True)),
     )  # fmt: skip
     section.update(
-        d_ff=config.get("n_inner") or 4 * width,
+        d_ff=fields.take("n_inner", None) or 4 * width,
         attention=attention,
-        norm={"name": "layer", "eps": config.get("layer_norm_epsilon", 1e-5)},
-        embedding={"name": "token", "dropout": config.get("embd_pdrop", 0.1)},
+        norm={"name": "layer", "eps": fields.take("layer_norm_epsilon", 1e-5)},
+        embedding={"name": "token", "dropout": fields.take("embd_pdrop", 0.1)},
     )
-    if config.get("scale_attn_by_inverse_layer_idx"):
+    if fields.take("scale_attn_by_inverse_layer_idx", False):
         section["layers"] = {
-            str(i): {"attention": {**attention, "scale": scale / (i + 1)}} for i in range(config["n_layer"])
+            str(i): {"attention": {**attention, "scale": scale / (i + 1)}} for i in range(layers)
         }
     return section
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gptkit.interop.gpt2 import from_gpt2 as load
+from gptkit.interop.gpt2 import read
 from gptkit.interop.gpt2_export import to_gpt2 as export
 
-__all__ = ["ARCHITECTURE", "export", "load"]
+__all__ = ["ARCHITECTURE", "export", "load", "read"]
 
 ARCHITECTURE = "GPT2LMHeadModel"

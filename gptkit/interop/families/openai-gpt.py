@@ -21,8 +21,9 @@ _MAPS = {
 def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
     width, eps = fields.whole("n_embd"), fields.take("layer_norm_epsilon", 1e-5)
-    for name in ("n_ctx", "predict_special_tokens", *(f for f in fields.config if f.startswith("summary_"))):
+    for name in ("n_ctx", "predict_special_tokens", *fields.named("summary_")):
         fields.take(name, None)  # of the heads that classify
+    fields.only("n_special", 0)
     kind = fields.take("afn", "gelu")
     if kind not in _ACTIVATIONS:
         fields.refuse("afn", f"known are {', '.join(_ACTIVATIONS)}")
