@@ -58,6 +58,12 @@ class Run:
     def name(self) -> str:
         return self.path.resolve().name
 
+    @property
+    def unique_name(self) -> str:
+        """A name that no other run has where many are logged: a job's begins with its sweep's."""
+        path = self.path.resolve()
+        return "-".join(path.parts[-3:]) if path.name.isdigit() else path.name
+
     def config(self) -> dict[str, Any]:
         """The run's config, checked.
 

@@ -55,7 +55,7 @@ def test_from_words_to_a_report(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", f"runs={folder}/jobs/*", "-q"]) == 0
     out, _ = capfd.readouterr()
     assert "rotary" in out
-    assert len(list((folder / "jobs").glob("*-comparison/report.html"))) == 1
+    assert len(list(Path("runs").glob("*-comparison/report.html"))) == 1
 
 
 def test_a_sweep_that_measures_nothing() -> None:
@@ -77,6 +77,8 @@ def test_loggers_of_the_runs_get_the_table_and_the_plots(
     [folder] = Path("runs").iterdir()
     kept = Kept(offline_file(folder))
     assert (kept.run.run_group, kept.run.job_type, kept.run.display_name) == (folder.name, "report", "report")
+    ids = {Kept(path).run.run_id for path in folder.glob("jobs/*/wandb/*/*.wandb")}
+    assert ids == {f"{folder.name}-jobs-{number:03d}" for number in range(4)}
     shown = {key: value for row in kept.rows for key, value in row.items() if not key.startswith("_")}
     assert {"runs", "report"} | {path.stem for path in (folder / "plots").glob("*.svg")} <= set(shown)
     files = kept.path.parent / "files"

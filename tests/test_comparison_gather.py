@@ -117,6 +117,29 @@ def test_options_values_and_masks_that_vary(here: Path) -> None:
     assert "model.position.base" not in third
 
 
+def test_what_follows_from_the_seed_makes_no_variant(here: Path) -> None:
+    words = [(position, seed) for position in ("rotary", "none") for seed in (1, 2)]
+    for number, (position, seed) in enumerate(words):
+        told = [f"position={position}", f"seed={seed}", "data.val_fold=${seed}"]
+        write(here / f"r{number}", gptkit.compose([*TINY, *told]))
+    assert gather_runs("r*").varied == ["position"]
+    assert gather_runs(["r0", "r1"]).varied == []
+    write(here / "r4", gptkit.compose([*TINY, "position=none", "seed=2", "data.val_fold=5"]))
+    assert gather_runs("r*").varied == ["position", "data.val_fold"]
+
+
+def test_what_differs_with_the_seed_alone_is_a_variant_where_no_seed_is_shared(here: Path) -> None:
+    for seed in (1, 2):
+        write(here / f"r{seed}", gptkit.compose([*TINY, f"seed={seed}", f"optimizer.lr={seed}e-3"]))
+    assert gather_runs("r*").varied == ["optimizer.lr"]
+
+
+def test_an_option_that_comes_with_a_part_is_not_named(here: Path) -> None:
+    for number, norm in enumerate(("layer", "rms", "none")):
+        write(here / f"r{number}", gptkit.compose([*TINY, f"norm={norm}"]))
+    assert gather_runs("r*").varied == ["norm"]
+
+
 def test_equal_runs_are_one_variant(here: Path) -> None:
     for seed in (1, 2):
         write(here / f"r{seed}", gptkit.compose([*TINY, f"seed={seed}"]))

@@ -95,7 +95,7 @@ def gather_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
         raise RunError(f"runs={told}: there is no run directory. {_nearby(Path('runs'))}")
     configs = [_json(place / runs.CONFIG) for place in places]
     facts = [_facts(config) for config in configs]
-    varied = _varying(facts)
+    varied = _varying(facts, [config.get("seed", 0) for config in configs])
     found = []
     for number, (place, config, told) in enumerate(zip(places, configs, facts, strict=True)):
         variant = {key: _shown(told[key]) for key in varied if key in told} or {"run": "all"}
@@ -103,7 +103,9 @@ def gather_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
         found.append(read_run(place, point, config))
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
     command = [f"runs={os.fspath(path)}" for path in given]
-    folder = places[0].parent / f"{stamp}-comparison"
+    beside = places[0].parent
+    beside = beside.parent.parent if beside.name == JOBS and (beside.parent / SWEEP).is_file() else beside
+    folder = beside / f"{stamp}-comparison"
     return Results(folder, varied, command, found, {"command": command, "varied": varied})
 
 
@@ -202,13 +204,40 @@ def _facts(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _varying(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys with several values; an option that only some parts have counts where those differ."""
+def _varying(facts: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> list[str]:
+    """The keys with several values, but for what follows from a seed, or from a part that was chosen."""
     values: dict[str, set[str]] = {}
     for told in facts:
         for key, value in told.items():
-            values.setdefault(key, set()).add(json.dumps(value, sort_keys=True))
-    return [key for key, seen in values.items() if len(seen) > 1]
+            values.setdefault(key, set()).add(_one(value))
+    varied = [key for key, seen in values.items() if len(seen) > 1]
+    by_seed = [{"seed": seed} for seed in seeds]
+    paired = len(set(seeds)) < len(seeds)
+    owners = {slot.name: slot.name.rsplit(".", 1)[-1] for slot in registered.SLOTS.values()}
+    return [
+        key
+        for key in varied
+        if not all(told.get(key) == seed for told, seed in zip(facts, seeds, strict=True))
+        and not (paired and _follows(facts, key, by_seed, "seed"))
+        and not any(
+            key.startswith(f"{slot}.") and _follows(facts, key, facts, owner)
+            for slot, owner in owners.items()
+        )
+    ]
+
+
+def _follows(
+    facts: Sequence[Mapping[str, Any]], key: str, causes: Sequence[Mapping[str, Any]], cause: str
+) -> bool:
+    """Whether a key has one value for each value of another."""
+    seen: dict[str, set[str]] = {}
+    for told, why in zip(facts, causes, strict=True):
+        seen.setdefault(_one(why.get(cause)), set()).add(_one(told.get(key)))
+    return len(seen) > 1 and all(len(values) == 1 for values in seen.values())
+
+
+def _one(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _shown(value: Any) -> str:

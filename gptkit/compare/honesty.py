@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +84,13 @@ def _missing(results: Results, comparison: Comparison) -> Iterator[Caution]:
     if uneven:
         yield Caution(
             "uneven_seeds",
-            f"Not every variant has every seed ({', '.join(uneven)} lack some): pairs hold only those of both.",
+            f"Not every variant has every seed ({', '.join(uneven[:6])}{_more(uneven, 6)} lack some): pairs hold only "
+            "those of both.",
         )
+
+
+def _more(many: Sequence[str], shown: int) -> str:
+    return f" and {len(many) - shown} more" if len(many) > shown else ""
 
 
 def _numbers(results: Results, comparison: Comparison) -> Iterator[Caution]:

@@ -88,7 +88,7 @@ class Reporter:
         self._flops_per_token = flops_per_token(model, self.job.reach)  # type: ignore[arg-type]
         self._device = next(model.parameters()).device
         self._peak_flops = hardware.peak_flops(self._device, config["trainer"]["precision"])
-        self._loggers.start(self.folder, dict(config), self.job.run.name)
+        self._loggers.start(self.folder, dict(config), self.job.run.unique_name)
         self._progress = Progress(self.job.max_steps, step, self.quiet)
 
     def ready(self) -> None:
