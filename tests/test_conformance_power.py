@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,39 @@ def test_the_law_catches_it(
     assert outcome.status == "failed", (
         f"{cls.__name__} was not caught by {law}: {outcome.status} {outcome.told}"
     )
+
+
+@pytest.mark.parametrize(
+    ("slot", "name", "told"),
+    [
+        (
+            "model.position",
+            "seeds_on_import",
+            "Importing seeds_on_import changed torch's random generator, random's generator, the default dtype, "
+            "the threads, the environment, the files of the working directory.",
+        ),
+        (
+            "model.norm",
+            "seeds_on_first_use",
+            "Building model.norm=seeds_on_first_use for the first time changed random's generator.",
+        ),
+    ],
+)
+def test_what_an_import_changes_is_told(
+    slot: str, name: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GPTKIT_PLUGINS", str(Path(__file__).parent / "wrong" / "plugins"))
+    monkeypatch.chdir(tmp_path)
+    registry.refresh()
+    try:
+        check = next(check for check in checks_of(slot) if check.name == "imports_without_a_trace")
+        with pytest.raises(AssertionError) as caught:  # by itself: run_check would import it here
+            check.run(Subject(registry.find(slot, name)))
+    finally:
+        registry.refresh()
+    assert str(caught.value) == told
+    assert name not in sys.modules
+    assert not list(tmp_path.iterdir())
 
 
 def test_there_are_enough_of_them_and_every_law_of_models_has_one() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import random
-
-import numpy as np
 import torch
 
-from gptkit.registry import SLOTS
+from gptkit.registry import SLOTS, components
+from gptkit.testing.afresh import changed, changes, state_around
 from gptkit.testing.checks import law
-from gptkit.testing.subject import Subject, shape, tokens
+from gptkit.testing.subject import Refused, Subject, shape, tokens
 
 
 @law(once=True)
@@ -72,17 +69,22 @@ def rebuilds_alike(subject: Subject) -> None:
 def leaves_no_trace(subject: Subject) -> None:
     """Building it and computing with it change no state around it: random generators, dtype, threads, environment."""
     subject.build()  # what is imported on first use may warm up
-    before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index, union-attr]
-    around = (torch.get_default_dtype(), torch.get_num_threads(), dict(os.environ), os.getcwd())
+    before = state_around()
     model = subject.build()
     model(tokens())
-    assert torch.equal(before[0], torch.get_rng_state()), "It drew from torch's global generator."
-    assert before[1] == random.getstate(), "It drew from random's generator."
-    assert before[2] == np.random.get_state()[1].tolist(), "It drew from NumPy's generator."  # type: ignore[index, union-attr]
-    now = (torch.get_default_dtype(), torch.get_num_threads(), dict(os.environ), os.getcwd())
-    assert around == now, (
-        "It changed the default dtype, the threads, the environment or the working directory."
-    )
+    found = changed(before, state_around())
+    assert not found, f"It changed {found}."
+
+
+@law(once=True)
+def imports_without_a_trace(subject: Subject) -> None:
+    """In a new process, importing its module and building its first parts change no state and write no file."""
+    own = subject.component
+    if own.live is not None:
+        raise Refused("It was made in this process, so no other can import it.")
+    parts = tuple(c for c in components() if (c.module, c.origin) == (own.module, own.origin))
+    found = changes(parts)
+    assert not found, found
 
 
 @law("model")
