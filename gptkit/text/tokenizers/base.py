@@ -27,10 +27,12 @@ class Tokenizer(ABC):
         end_of_text: the token that ends a document, or None. Its text in a document is plain text.
         begin_of_text: the token that a prompt is read after, where the model was trained so, or None.
         needs_corpus: the vocabulary is made from the text by `fit`.
+        forgets: characters that its format takes for others, so that they do not come back.
     """
 
     name: ClassVar[str]
     needs_corpus: ClassVar[bool] = False
+    forgets: ClassVar[str] = ""
     vocab_size: int = 0
     end_of_text: int | None = None
     begin_of_text: int | None = None

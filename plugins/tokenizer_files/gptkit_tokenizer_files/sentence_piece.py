@@ -33,6 +33,7 @@ class SentencePieceTokenizer(FromFile):
     name = "sentencepiece"
     file = "tokenizer.model"
     kept = "sentencepiece.model"
+    forgets = _SPACE
     examples: ClassVar = [{"path": str(Path(__file__).with_name("examples"))}]
 
     def __init__(
