@@ -122,8 +122,11 @@ IDS = [f"{kind}{number}" for number, (kind, _) in enumerate(FAMILIES)]
 
 def theirs(kind: str, options: dict[str, Any]) -> Any:
     """A small model of the family with weights large enough that nothing hides."""
+    return scattered(transformers.AutoConfig.for_model(kind, **options))
+
+
+def scattered(config: Any) -> Any:
     torch.manual_seed(1)
-    config = transformers.AutoConfig.for_model(kind, **options)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -136,6 +139,19 @@ def theirs(kind: str, options: dict[str, Any]) -> Any:
 
 def ours(model: Any) -> Any:
     return from_hf(json.loads(json.dumps(model.config.to_dict())), model.state_dict())
+
+
+def written(kind: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What a config.json of the family holds."""
+    return json.loads(json.dumps(transformers.AutoConfig.for_model(kind, **options).to_dict()))
+
+
+def read_alike(config: dict[str, Any]) -> float:
+    """How far our model of a config.json is from what transformers makes of it."""
+    kind = transformers.AutoConfig.for_model(config["model_type"])
+    peer, x = scattered(type(kind).from_dict(json.loads(json.dumps(config)))), tokens()
+    with torch.no_grad():
+        return differ(from_hf(config, peer.state_dict())(x), peer(x).logits)
 
 
 def tokens(batch: int = 2, length: int = 21) -> Tensor:
@@ -338,6 +354,86 @@ def test_a_field_that_is_not_known_is_refused_by_name(kind: str) -> None:
     sizes = [key for key in config if key in {"hidden_size", "n_embd", "d_model"}]
     with pytest.raises(UserError, match=f"{sizes[0]} is missing|whole numbers for {sizes[0]}"):
         section_of({key: value for key, value in config.items() if key != sizes[0]})
+
+
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3_text", "llama", "qwen2", "stablelm"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"rope_theta": 50.0},
+        {"rope_theta": 50.0, "rope_scaling": None},
+        {"rope_theta": 50.0, "rope_scaling": LINEAR},
+        {"rope_scaling": LINEAR},
+    ],
+    ids=str,
+)
+def test_older_fields_of_rotary_positions(kind: str, told: dict[str, Any]) -> None:
+    config = {**written(kind, first(kind)), **told}
+    del config["rope_parameters"]
+    assert read_alike(config) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v3", "falcon", "gpt_neox", "llama", "olmo2"])
+def test_of_two_fields_of_rotary_positions_the_older_one_rules(kind: str) -> None:
+    both = {"rope_parameters": {"rope_type": "default", "rope_theta": 50.0}, "rope_scaling": LINEAR}
+    assert read_alike({**written(kind, first(kind)), **both}) < 1e-5
+
+
+def test_gemma_3_s_older_fields_tell_its_two_bases_and_its_layers() -> None:
+    config = written("gemma3_text", {**GEMMA, "num_hidden_layers": 3})
+    for name in ("rope_parameters", "layer_types", "_sliding_window_pattern"):
+        del config[name]
+    old = {
+        "rope_theta": 300.0,
+        "rope_local_base_freq": 30.0,
+        "rope_scaling": LINEAR,
+        "sliding_window_pattern": 2,
+    }
+    for count in range(len(old) + 1):
+        assert read_alike({**config, **dict(list(old.items())[:count])}) < 1e-5
+    assert read_alike({**config, **old, "_sliding_window_pattern": 3}) < 1e-5
+    local = {"sliding_attention": {"rope_type": "default", "rope_theta": 20.0}}
+    assert read_alike({**config, **old, "rope_scaling": None, "rope_parameters": local}) < 1e-5
+    for flat in ({"rope_theta": 20.0}, {**local, "full": {}}):
+        with pytest.raises(UserError, match="rope_parameters=.*: only sliding_attention and full_attention"):
+            section_of({**config, "rope_parameters": flat})
+
+
+def test_gpt_neox_knows_its_positions_by_names_of_its_own() -> None:
+    config = written("gpt_neox", first("gpt_neox"))
+    del config["rope_parameters"]
+    assert read_alike({**config, "rotary_emb_base": 50, "rotary_pct": 0.5}) < 1e-5
+    assert (
+        read_alike({**config, "rotary_emb_base": 50, "rope_theta": 50.0, "partial_rotary_factor": 0.25})
+        < 1e-5
+    )
+    with pytest.raises(UserError, match=r"rope_theta=50.0: only 10000.0 can be held"):
+        section_of({**config, "rope_theta": 50.0})
+    with pytest.raises(UserError, match="rotary_pct=0.5 is not known"):
+        section_of({**written("llama", LLAMA), "rotary_pct": 0.5})
+
+
+def test_positions_that_a_family_does_not_have_are_refused() -> None:
+    with pytest.raises(UserError, match="partial_rotary_factor=0.5: this family turns whole heads"):
+        section_of({**written("llama", LLAMA), "partial_rotary_factor": 0.5, "rope_parameters": None})
+    phi3 = written("phi3", first("phi3"))
+    with pytest.raises(UserError, match="rope_parameters=.*: only the types default and longrope"):
+        section_of({**phi3, "rope_parameters": {**LINEAR, "rope_theta": 50.0}})
+    deepseek = written("deepseek_v3", first("deepseek_v3"))
+    with pytest.raises(UserError, match="rope_scaling holds mscale_all_dim, not known for 'linear'"):
+        section_of({**deepseek, "rope_scaling": {**LINEAR, "mscale_all_dim": 1.0}})
+
+
+def test_phi_3_s_original_context_stands_beside_its_positions() -> None:
+    told = {**LONGROPE, "original_max_position_embeddings": 8}
+    config = {**written("phi3", longrope("phi3")), "rope_parameters": told}
+    assert read_alike(config) < 1e-5
+    assert read_alike({**config, "original_max_position_embeddings": 16}) < 1e-5
+    del config["original_max_position_embeddings"]
+    assert read_alike(config) < 1e-5
 
 
 @pytest.mark.parametrize(

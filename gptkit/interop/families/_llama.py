@@ -25,7 +25,7 @@ def read(
     norm: Mapping[str, Any] | None = None,
     block: str = "pre",
     mlp_bias: bool = False,
-    fraction: float = 1.0,
+    fraction: float | None = None,
     tied: bool = False,
 ) -> dict[str, Any]:
     """A section of the fields that all of them have.
@@ -36,7 +36,7 @@ def read(
         norm: the norm part; RMSNorm if left out.
         block: where norms stand.
         mlp_bias: whether the network's maps have biases.
-        fraction: of a head that turns, where the file is silent.
+        fraction: of a head that turns, where the file is silent; left out in families whose heads turn whole.
         tied: whether the head is the embedding's table, where the file is silent.
     """
     heads, width = fields.whole("num_attention_heads"), fields.whole("hidden_size")

@@ -16,7 +16,6 @@ ACTIVATIONS = {
 }  # fmt: skip
 THEIRS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu", "silu": "silu", "relu_squared": "relu2"}
 BASE = 10000.0
-_ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
 
 
 def activation(fields: Fields, name: str, default: str) -> str:
@@ -28,17 +27,30 @@ def activation(fields: Fields, name: str, default: str) -> str:
 
 
 def rotary(
-    fields: Fields, *, fraction: float = 1.0, interleaved: bool = False, context: int = 0
+    fields: Fields,
+    *,
+    fraction: float | None = None,
+    interleaved: bool = False,
+    context: int = 0,
+    names: tuple[str, str] = ("rope_theta", "partial_rotary_factor"),
 ) -> dict[str, Any]:
-    """The position part of `rope_parameters`, or of the fields that came before it."""
-    said = fields.take("rope_parameters", None)
-    old = fields.take("rope_scaling", None) or {}
-    rope: dict[str, Any] = dict(said if isinstance(said, Mapping) else old)
-    base = fields.take("rope_theta", fields.take("rotary_emb_base", BASE))
-    share = fields.take("partial_rotary_factor", fields.take("rotary_pct", fraction))
+    """The position part of `rope_parameters`, or of the fields that came before it.
+
+    Args:
+        fields: the config's.
+        fraction: of a head that turns, where the file is silent; left out in families whose heads turn whole.
+        interleaved: pairs are neighbours.
+        context: positions that the model was made for.
+        names: of the fields that told the base and the fraction before.
+    """
+    name, rope = told_rope(fields)
+    base, share = fields.take(names[0], BASE), fields.take(names[1], 1.0 if fraction is None else fraction)
+    share = float(rope.pop("partial_rotary_factor", share))
+    if fraction is None and share != 1.0:
+        fields.problems.append(f"partial_rotary_factor={share!r}: this family turns whole heads")
     node = {
         "base": float(rope.pop("rope_theta", base)),
-        "fraction": float(rope.pop("partial_rotary_factor", share)),
+        "fraction": share,
         "interleaved": interleaved,
     }
     kind = rope.pop("rope_type", rope.pop("type", "default"))
@@ -48,8 +60,14 @@ def rotary(
         fields.problems.append(f"rope_type={kind!r} is not known")
         return {"name": "rotary", **node}
     if rope:
-        fields.problems.append(f"rope_parameters holds {', '.join(sorted(rope))}, not known for {kind!r}")
+        fields.problems.append(f"{name} holds {', '.join(sorted(rope))}, not known for {kind!r}")
     return {**made, **node}
+
+
+def told_rope(fields: Fields) -> tuple[str, dict[str, Any]]:
+    """The field that tells of rotary positions, and what it says; as in transformers, the older one goes first."""
+    new, old = fields.take("rope_parameters", None), fields.take("rope_scaling", None)
+    return ("rope_scaling", dict(old)) if old else ("rope_parameters", dict(new or {}))
 
 
 def _scaled(kind: str, rope: dict[str, Any], context: int) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gptkit.errors import UserError
 from gptkit.interop.families import _experts, _llama
-from gptkit.interop.families._shared import linear_layouts, norm_layouts
+from gptkit.interop.families._shared import linear_layouts, norm_layouts, told_rope
 from gptkit.interop.fields import Fields
 from gptkit.interop.layout import Layout, Same
 
@@ -58,15 +58,11 @@ def read(fields: Fields) -> dict[str, Any]:
 
 def _sharpened(fields: Fields) -> tuple[float, float] | None:
     """YaRN's factors on q and k, and on the scores; takes what tells them out of the fields."""
-    name = "rope_parameters" if fields.config.get("rope_parameters") else "rope_scaling"
-    rope = dict(fields.config.get(name) or {})
-    one, all_dim = rope.pop("mscale", None), rope.pop("mscale_all_dim", None)
-    if one is None and all_dim is None:
+    name, rope = told_rope(fields)
+    one, all_dim, factor = rope.pop("mscale", None), rope.pop("mscale_all_dim", None), rope.get("factor")
+    if (one is None and all_dim is None) or not factor or rope.get("rope_type", rope.get("type")) != "yarn":
         return None
     fields.config = {**fields.config, name: rope}
-    if rope.get("rope_type", rope.get("type")) != "yarn":
-        return None
-    factor = rope["factor"]
     strength = _strength(factor, 1.0)
     if one and all_dim:
         strength = _strength(factor, one) / _strength(factor, all_dim)

@@ -17,6 +17,7 @@ from gptkit.interop.layout import Grouped, Layout, Same
 
 ARCHITECTURE = "GPTNeoXForCausalLM"
 IGNORED = (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
+_SILENT = {"rotary_emb_base": 10000.0, "rotary_pct": 0.25}  # which alone transformers looks up
 
 
 def read(fields: Fields) -> dict[str, Any]:
@@ -24,13 +25,15 @@ def read(fields: Fields) -> dict[str, Any]:
     heads, width = fields.whole("num_attention_heads"), fields.whole("hidden_size")
     context = fields.whole("max_position_embeddings", 2048)
     bias, dropout = bool(fields.take("attention_bias", True)), fields.take("hidden_dropout", 0.0)
+    for name, ruling in (("rope_theta", "rotary_emb_base"), ("partial_rotary_factor", "rotary_pct")):
+        fields.only(name, fields.config.get(ruling, _SILENT[ruling]))
     parallel = bool(fields.take("use_parallel_residual", True))
     block = {"name": "parallel", "shared_norm": False} if parallel else {"name": "pre"}
     return {
         "context_length": context, "d_model": width, "n_layers": fields.whole("num_hidden_layers"), "n_heads": heads,
         "d_ff": fields.whole("intermediate_size", 4 * width), "vocab_size": fields.whole("vocab_size"),
         "embedding": {"name": "token", "dropout": dropout},
-        "position": rotary(fields, fraction=0.25, context=context),
+        "position": rotary(fields, fraction=0.25, context=context, names=("rotary_emb_base", "rotary_pct")),
         "attention": {"name": "multi_head", "bias": bias, "dropout": fields.take("attention_dropout", 0.0)},
         "feed_forward": {"name": "mlp", "activation": activation(fields, "hidden_act", "gelu"), "bias": True},
         "norm": {"name": "layer", "eps": fields.take("layer_norm_eps", 1e-5), "bias": True},

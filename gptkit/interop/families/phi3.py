@@ -6,6 +6,7 @@ from typing import Any
 
 from gptkit.interop.families import _llama
 from gptkit.interop.families._llama import IGNORED
+from gptkit.interop.families._shared import told_rope
 from gptkit.interop.fields import Fields
 from gptkit.interop.layout import Layout
 
@@ -18,12 +19,13 @@ def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
     window, dropout = fields.take("sliding_window", None), fields.take("resid_pdrop", 0.0)
     embedding = {"name": "token", "dropout": fields.take("embd_pdrop", 0.0)}
-    original = fields.take("original_max_position_embeddings", None)
-    section = _llama.read(fields, attention={"name": "grouped_query", "bias": False})
-    if section["position"]["name"] == "rotary_longrope":
-        told = fields.config.get("rope_parameters") or fields.config.get("rope_scaling") or {}
-        if "original_max_position_embeddings" not in told and original:
-            section["position"]["original_context"] = original
+    original, (name, rope) = fields.take("original_max_position_embeddings", 4096), told_rope(fields)
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "longrope":
+        fields.config = {**fields.config, name: {**rope, "original_max_position_embeddings": original}}
+    elif kind != "default":
+        fields.refuse(name, "only the types default and longrope can be held")
+    section = _llama.read(fields, attention={"name": "grouped_query", "bias": False}, fraction=1.0)
     section |= {"embedding": embedding, "block": {"name": "pre", "dropout": dropout}}
     return _llama.windowed(section, window, [True] * section["n_layers"])
 
