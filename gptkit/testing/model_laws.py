@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,18 +20,42 @@ from gptkit.testing.subject import (
     tokens,
 )
 
+if TYPE_CHECKING:
+    from gptkit.model.gpt import GPT
+
 
 @law("model")
 def shapes_hold(subject: Subject) -> None:
-    """One row or one token, an odd number of heads, a full context: each gives finite logits [B, T, V]."""
-    for sizes in ({}, {"d_model": 24, "n_heads": 3}, {"n_layers": 1, "d_model": 8, "n_heads": 1}):
-        model = subject.model(**sizes)
-        for batch, length in ((1, 1), (3, 5), (2, CONTEXT)):
-            with named_errors_refuse():
-                logits = model(tokens(batch, length))
-            found = list(logits.shape)
-            assert found == [batch, length, VOCABULARY], f"{batch} x {length} tokens gave logits of {found}."
-            assert logits.isfinite().all(), f"{batch} x {length} tokens gave numbers that are not finite."
+    """One row or one token, an odd number of heads, heads of a width of their own, shared heads of keys, a full
+    context: each gives finite logits [B, T, V], or is refused by a named error."""
+    model = subject.model()
+    _finite(model, "the default sizes")
+    attends = {} if subject.slot == "model.attention" else {"attention": {"name": "grouped_query"}}
+    for sizes in (
+        {"d_model": 24, "n_heads": 3},
+        {"n_layers": 1, "d_model": 8, "n_heads": 1},
+        {"d_head": 6},
+        {"d_model": 12, "n_heads": 4, "d_head": 8, "d_ff": 20},
+        {"n_heads": 4, "n_kv_heads": 2, **attends},
+        {"n_heads": 4, "n_kv_heads": 1, "d_head": 10, **attends},
+    ):
+        with suppress(Refused):
+            _finite(
+                subject.model(**sizes), ", ".join(f"{k}={v}" for k, v in sizes.items() if k != "attention")
+            )
+
+
+def _finite(model: GPT, told: str) -> None:
+    for batch, length in ((1, 1), (3, 5), (2, CONTEXT)):
+        with named_errors_refuse():
+            logits = model(tokens(batch, length))
+        found = list(logits.shape)
+        assert found == [batch, length, VOCABULARY], (
+            f"With {told}, {batch} x {length} tokens gave logits of {found}."
+        )
+        assert logits.isfinite().all(), (
+            f"With {told}, {batch} x {length} tokens gave numbers that are not finite."
+        )
 
 
 @law("model")

@@ -73,6 +73,30 @@ class StartsAnewAfterTheContext(Position):
         return -0.3 * (q_place[:, None, :, None] - k_place[:, None, None, :]).abs().to(q.dtype)
 
 
+@wrong("model.position", "shapes_hold")
+class OneFactorForEachQueryHead(Position):
+    """Scales keys by factors as many as the query heads: there may be fewer heads of keys."""
+
+    def __init__(self, shape) -> None:
+        super().__init__(shape)
+        self.factors = torch.linspace(0.5, 1.5, shape.n_heads)
+
+    def rotate(self, q, k, q_positions, k_positions):
+        return q, k * (1 + self.factors.view(-1, 1, 1) * k_positions[:, None, :, None]).to(k.dtype)
+
+
+@wrong("model.position", "shapes_hold")
+class TakesHeadsForShares(Position):
+    """Takes it that the heads' widths add up to d_model."""
+
+    def __init__(self, shape) -> None:
+        super().__init__(shape)
+        self.scale = torch.linspace(0.5, 1.5, shape.d_model // shape.n_heads)
+
+    def rotate(self, q, k, q_positions, k_positions):
+        return q * self.scale.to(q.dtype), k
+
+
 @wrong("model.position", "ends_where_it_says")
 class TableThatClamps(Learned):
     def require(self, last_position):
