@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gptkit.errors import RunError, UserError
 from gptkit.interop import families
+from gptkit.interop.fields import NEUTRAL
 from gptkit.interop.hugging_face import from_hf, load_hf, save_hf, section_of, to_hf
 
 transformers = pytest.importorskip("transformers")
@@ -356,6 +357,66 @@ def test_a_field_that_is_not_known_is_refused_by_name(kind: str) -> None:
         section_of({key: value for key, value in config.items() if key != sizes[0]})
 
 
+ROOM = {
+    "deepseek_v3": {"topk_group": 4},
+    "qwen3_moe": {"num_experts": 8},
+}  # for as many experts as files ask for
+
+
+@pytest.mark.parametrize("kind", families.names())
+def test_where_a_file_is_silent_the_family_s_own_value_is_taken(kind: str) -> None:
+    config = written(kind, {**first(kind), **ROOM.get(kind, {})})
+    for name in config.keys() - NEUTRAL:
+        rest = {key: value for key, value in config.items() if key != name}
+        try:
+            section_of(rest)
+        except UserError as error:
+            assert name in str(error)
+            continue
+        try:
+            far = read_alike(rest)
+        except (IndexError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+            assert not isinstance(error, UserError), name
+            continue  # transformers has no such model either
+        assert far < 1e-5, name
+
+
+@pytest.mark.parametrize("kind", ["gpt_oss", "mistral", "qwen2", "qwen3", "qwen3_moe"])
+def test_a_window_that_a_file_is_silent_of_is_the_family_s(kind: str) -> None:
+    config = {**written(kind, first(kind)), "use_sliding_window": True, "max_window_layers": 0}
+    if kind in {"gpt_oss", "mistral"}:
+        del config["use_sliding_window"], config["max_window_layers"]
+    del config["sliding_window"]
+    config.pop("layer_types", None)
+    section = section_of(config)
+    mask = section["layers"]["0"]["mask"] if kind == "gpt_oss" else section["mask"]
+    reader = type(transformers.AutoConfig.for_model(kind))
+    assert mask["sliding_window"]["window"] == reader.from_dict(config).sliding_window
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "smollm3", "gpt_oss"])
+def test_the_base_of_a_family_holds_beside_older_scaling_too(kind: str) -> None:
+    config = written(kind, first(kind))
+    for silent in ({}, {"rope_parameters": None}):
+        both = {
+            key: value
+            for key, value in {**config, **silent}.items()
+            if key in silent or key != "rope_parameters"
+        }
+        assert read_alike(both) < 1e-5
+        assert read_alike({**both, "rope_scaling": LINEAR}) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3_text"])
+def test_gemma_s_activation_is_told_by_one_field(kind: str) -> None:
+    config = written(kind, first(kind))
+    assert read_alike({**config, "hidden_act": "silu"}) < 1e-5
+    with pytest.raises(UserError, match="hidden_activation='gelu': known are"):
+        section_of({**config, "hidden_activation": "gelu"})
+    with pytest.raises(UserError, match="hidden_activation='silu' is not known"):
+        section_of({**written("llama", LLAMA), "hidden_activation": "silu"})
+
+
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 
 
@@ -376,7 +437,7 @@ def test_older_fields_of_rotary_positions(kind: str, told: dict[str, Any]) -> No
     assert read_alike(config) < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["deepseek_v3", "falcon", "gpt_neox", "llama", "olmo2"])
+@pytest.mark.parametrize("kind", ["deepseek_v3", "falcon", "gpt_neox", "gpt_oss", "llama", "olmo2"])
 def test_of_two_fields_of_rotary_positions_the_older_one_rules(kind: str) -> None:
     both = {"rope_parameters": {"rope_type": "default", "rope_theta": 50.0}, "rope_scaling": LINEAR}
     assert read_alike({**written(kind, first(kind)), **both}) < 1e-5

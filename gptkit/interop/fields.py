@@ -37,17 +37,19 @@ class Fields:
     Args:
         config: as parsed.
         kind: the model's `model_type`, for messages.
+        silent: what the family takes where the file is silent.
     """
 
-    def __init__(self, config: Mapping[str, Any], kind: str) -> None:
-        self.config, self.kind = config, kind
+    def __init__(self, config: Mapping[str, Any], kind: str, silent: Mapping[str, Any] | None = None) -> None:
+        self.config, self.kind, self.silent = config, kind, silent or {}
         self.left = set(config) - NEUTRAL
         self.problems: list[str] = []
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
-        """A field's value, or the default where the file is silent."""
+        """A field's value; where the file is silent the family's, or else the default."""
         self.left.discard(name)
         if name not in self.config:
+            default = self.silent.get(name, default)
             if default is _REQUIRED:
                 self.problems.append(f"{name} is missing")
                 return 1

@@ -98,7 +98,7 @@ def section_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     kind = config.get("model_type")
     family = families.family(kind)
-    fields = Fields(config, str(kind))
+    fields = Fields(config, str(kind), getattr(family, "SILENT", None))
     section = family.read(fields)
     fields.done()
     return _normal(section)

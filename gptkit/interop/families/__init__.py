@@ -6,7 +6,9 @@ A family's file is named after its `model_type` and says three things:
     write(section) -> config           the same backwards
     layouts(section) -> {ours: Layout} where each weight is kept
 
-or, where that does not do, `load(config, state) -> GPT` and `export(model) -> (config, state)`.
+or, where that does not do, `load(config, state) -> GPT` and `export(model) -> (config, state)`. What
+transformers takes for a field of which a config.json is silent stands in `SILENT`, where it is not what
+most families take.
 
 Nothing else knows a family. What one cannot say is refused, never dropped: `write` is trusted only
 where reading its config back gives the section again.

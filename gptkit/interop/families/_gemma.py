@@ -26,11 +26,14 @@ def read(fields: Fields, attention: dict[str, Any], eps: float) -> dict[str, Any
         eps: of every norm.
     """
     scale = fields.take("query_pre_attn_scalar", 256) ** -0.5
+    fields.take("hidden_act", None)  # hidden_activation alone rules
     fields.only("use_bidirectional_attention", None, False)
     cap = fields.take("final_logit_softcapping", None)
     attention = {**attention, "scale": scale, "bias": bool(fields.take("attention_bias", False))}
     norm = {"name": "rms", "eps": eps, "offset": 1.0}
-    section = _llama.read(fields, attention=attention, norm=norm, block="sandwich", tied=True)
+    section = _llama.read(
+        fields, attention=attention, norm=norm, block="sandwich", activation="hidden_activation", tied=True
+    )
     head = {"name": "soft_capped", "cap": float(cap)} if cap else {"name": "language_model"}
     return {
         **section, "embedding": {"name": "scaled", "dropout": 0.0},

@@ -26,6 +26,7 @@ def read(
     block: str = "pre",
     mlp_bias: bool = False,
     fraction: float | None = None,
+    activation: str = "hidden_act",
     tied: bool = False,
 ) -> dict[str, Any]:
     """A section of the fields that all of them have.
@@ -37,16 +38,19 @@ def read(
         block: where norms stand.
         mlp_bias: whether the network's maps have biases.
         fraction: of a head that turns, where the file is silent; left out in families whose heads turn whole.
+        activation: the field that tells it.
         tied: whether the head is the embedding's table, where the file is silent.
     """
     heads, width = fields.whole("num_attention_heads"), fields.whole("hidden_size")
     context = fields.whole("max_position_embeddings", 2048)
-    kind = fields.take("hidden_act", fields.take("hidden_activation", "silu"))
+    shared, kind = fields.take("num_key_value_heads", None) or heads, fields.take(activation, "silu")
+    if type(shared) is not int or heads % shared:
+        fields.problems.append(f"num_key_value_heads={shared!r}: {heads} heads cannot share them")
     if kind not in GATED:
-        fields.refuse("hidden_act", f"known are {', '.join(GATED)}")
+        fields.refuse(activation, f"known are {', '.join(GATED)}")
     return {
         "context_length": context, "d_model": width, "n_layers": fields.whole("num_hidden_layers"), "n_heads": heads,
-        "n_kv_heads": fields.take("num_key_value_heads", None) or heads,
+        "n_kv_heads": shared,
         "d_head": fields.take("head_dim", None) or max(1, width // heads),
         "d_ff": fields.whole("intermediate_size"), "vocab_size": fields.whole("vocab_size"),
         "embedding": {"name": "token", "dropout": 0.0},

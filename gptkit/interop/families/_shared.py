@@ -67,6 +67,7 @@ def rotary(
 def told_rope(fields: Fields) -> tuple[str, dict[str, Any]]:
     """The field that tells of rotary positions, and what it says; as in transformers, the older one goes first."""
     new, old = fields.take("rope_parameters", None), fields.take("rope_scaling", None)
+    new = fields.silent.get("rope_parameters") if new is None else new
     return ("rope_scaling", dict(old)) if old else ("rope_parameters", dict(new or {}))
 
 

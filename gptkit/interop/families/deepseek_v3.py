@@ -16,6 +16,7 @@ from gptkit.interop.fields import Fields
 from gptkit.interop.layout import Layout, Same
 
 ARCHITECTURE = "DeepseekV3ForCausalLM"
+SILENT = {"max_position_embeddings": 4096, "num_experts_per_tok": 8, "q_lora_rank": 1536}
 IGNORED = (".rotary_emb.inv_freq",)
 
 

@@ -9,9 +9,16 @@ from gptkit.interop.families._gemma import layouts
 from gptkit.interop.families._llama import IGNORED
 from gptkit.interop.fields import Fields
 
-__all__ = ["ARCHITECTURE", "IGNORED", "layouts", "read", "write"]
+__all__ = ["ARCHITECTURE", "IGNORED", "SILENT", "layouts", "read", "write"]
 
 ARCHITECTURE = "Gemma2ForCausalLM"
+SILENT = {
+    "final_logit_softcapping": 30.0,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "max_position_embeddings": 8192,
+    "num_key_value_heads": 4,
+}
 
 
 def read(fields: Fields) -> dict[str, Any]:

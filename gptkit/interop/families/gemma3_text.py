@@ -10,9 +10,15 @@ from gptkit.interop.families._llama import IGNORED
 from gptkit.interop.families._shared import rope_parameters
 from gptkit.interop.fields import Fields
 
-__all__ = ["ARCHITECTURE", "IGNORED", "layouts", "read", "write"]
+__all__ = ["ARCHITECTURE", "IGNORED", "SILENT", "layouts", "read", "write"]
 
 ARCHITECTURE = "Gemma3ForCausalLM"
+SILENT = {
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "max_position_embeddings": 131072,
+    "num_key_value_heads": 4,
+}
 _LOCAL, _WHOLE = "sliding_attention", "full_attention"
 
 

@@ -31,7 +31,7 @@ def read(fields: Fields) -> dict[str, Any]:
     block = {"name": "parallel", "shared_norm": False} if parallel else {"name": "pre"}
     return {
         "context_length": context, "d_model": width, "n_layers": fields.whole("num_hidden_layers"), "n_heads": heads,
-        "d_ff": fields.whole("intermediate_size", 4 * width), "vocab_size": fields.whole("vocab_size"),
+        "d_ff": fields.whole("intermediate_size"), "vocab_size": fields.whole("vocab_size"),
         "embedding": {"name": "token", "dropout": dropout},
         "position": rotary(fields, fraction=0.25, context=context, names=("rotary_emb_base", "rotary_pct")),
         "attention": {"name": "multi_head", "bias": bias, "dropout": fields.take("attention_dropout", 0.0)},

@@ -11,9 +11,22 @@ from gptkit.interop.families._shared import linear_layouts
 from gptkit.interop.fields import Fields
 from gptkit.interop.layout import Flat, Interleaved, Layout, Same
 
-__all__ = ["ARCHITECTURE", "IGNORED", "layouts", "read", "write"]
+__all__ = ["ARCHITECTURE", "IGNORED", "SILENT", "layouts", "read", "write"]
 
 ARCHITECTURE = "GptOssForCausalLM"
+SILENT = {
+    "head_dim": 64,
+    "max_position_embeddings": 131072,
+    "num_experts_per_tok": 4,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 150000.0,
+    "sliding_window": 128,
+    "rope_parameters": {
+        "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+        "original_max_position_embeddings": 4096,
+    },
+}  # fmt: skip
 
 
 def read(fields: Fields) -> dict[str, Any]:

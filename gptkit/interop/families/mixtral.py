@@ -10,9 +10,15 @@ from gptkit.interop.families._llama import IGNORED
 from gptkit.interop.fields import Fields
 from gptkit.interop.layout import Layout
 
-__all__ = ["ARCHITECTURE", "IGNORED", "layouts", "read", "write"]
+__all__ = ["ARCHITECTURE", "IGNORED", "SILENT", "layouts", "read", "write"]
 
 ARCHITECTURE = "MixtralForCausalLM"
+SILENT = {
+    "max_position_embeddings": 131072,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1000000.0,
+}
 
 
 def read(fields: Fields) -> dict[str, Any]:

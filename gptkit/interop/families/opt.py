@@ -24,7 +24,7 @@ def read(fields: Fields) -> dict[str, Any]:
     return {
         "context_length": fields.whole("max_position_embeddings", 2048), "d_model": width,
         "n_layers": fields.whole("num_hidden_layers"), "n_heads": fields.whole("num_attention_heads"),
-        "d_ff": fields.whole("ffn_dim", 4 * width), "vocab_size": fields.whole("vocab_size"),
+        "d_ff": fields.whole("ffn_dim"), "vocab_size": fields.whole("vocab_size"),
         "embedding": {"name": "token", "dropout": 0.0},
         "position": {"name": "learned"},
         "attention": {"name": "multi_head", "bias": bias, "dropout": fields.take("attention_dropout", 0.0)},

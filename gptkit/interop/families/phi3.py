@@ -10,9 +10,10 @@ from gptkit.interop.families._shared import told_rope
 from gptkit.interop.fields import Fields
 from gptkit.interop.layout import Layout
 
-__all__ = ["ARCHITECTURE", "IGNORED", "layouts", "read", "write"]
+__all__ = ["ARCHITECTURE", "IGNORED", "SILENT", "layouts", "read", "write"]
 
 ARCHITECTURE = "Phi3ForCausalLM"
+SILENT = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
 
 
 def read(fields: Fields) -> dict[str, Any]:

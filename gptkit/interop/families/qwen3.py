@@ -8,9 +8,15 @@ from gptkit.interop.families import _llama, qwen2
 from gptkit.interop.families._llama import IGNORED, layouts
 from gptkit.interop.fields import Fields
 
-__all__ = ["ARCHITECTURE", "IGNORED", "layouts", "read", "write"]
+__all__ = ["ARCHITECTURE", "IGNORED", "SILENT", "layouts", "read", "write"]
 
 ARCHITECTURE = "Qwen3ForCausalLM"
+SILENT = {
+    "head_dim": 128,
+    "max_position_embeddings": 32768,
+    "num_key_value_heads": 32,
+    "sliding_window": 4096,
+}
 
 
 def read(fields: Fields) -> dict[str, Any]:

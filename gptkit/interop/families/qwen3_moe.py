@@ -10,9 +10,15 @@ from gptkit.interop.families._llama import IGNORED
 from gptkit.interop.fields import Fields
 from gptkit.interop.layout import Layout
 
-__all__ = ["ARCHITECTURE", "IGNORED", "layouts", "read", "write"]
+__all__ = ["ARCHITECTURE", "IGNORED", "SILENT", "layouts", "read", "write"]
 
 ARCHITECTURE = "Qwen3MoeForCausalLM"
+SILENT = {
+    "max_position_embeddings": 32768,
+    "num_key_value_heads": 4,
+    "num_experts_per_tok": 8,
+    "sliding_window": 4096,
+}
 
 
 def read(fields: Fields) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from gptkit.interop.families import _llama
 from gptkit.interop.families._llama import IGNORED, layouts
 from gptkit.interop.fields import Fields
 
-__all__ = ["ARCHITECTURE", "IGNORED", "layouts", "read", "write"]
+__all__ = ["ARCHITECTURE", "IGNORED", "SILENT", "layouts", "read", "write"]
 
 ARCHITECTURE = "SmolLM3ForCausalLM"
+SILENT = {"max_position_embeddings": 32768, "num_key_value_heads": 4, "rope_theta": 2000000.0}
 
 
 def read(fields: Fields) -> dict[str, Any]:

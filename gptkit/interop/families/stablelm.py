@@ -9,9 +9,10 @@ from gptkit.interop.families._llama import IGNORED
 from gptkit.interop.fields import Fields
 from gptkit.interop.layout import Layout
 
-__all__ = ["ARCHITECTURE", "IGNORED", "layouts", "read", "write"]
+__all__ = ["ARCHITECTURE", "IGNORED", "SILENT", "layouts", "read", "write"]
 
 ARCHITECTURE = "StableLmForCausalLM"
+SILENT = {"max_position_embeddings": 4096, "num_key_value_heads": 32}
 
 
 def read(fields: Fields) -> dict[str, Any]:
