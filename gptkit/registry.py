@@ -166,7 +166,8 @@ def register(slot: str, name: str) -> Callable[[C], C]:
 
     The positional arguments of its `__init__` come from the builder; the keyword-only ones are its
     options. Each option is annotated with plain data types and, where it may be left out, has a
-    plain default.
+    plain default. An option `of` that is a group of keys names parts of the same slot, as the slot's own
+    key does, and is checked as that is.
 
     Args:
         slot: a slot of `SLOTS`, such as `"model.position"`.

@@ -201,7 +201,9 @@ def _part(slot: registry.Slot, key: str, name: str, options: Mapping[str, Any]) 
     allowed = {option.name: option for option in declaration.options}
     for option, value in options.items():
         if option in allowed:
-            yield from _value(f"{key}.{option}", allowed[option], value)
+            wrong = list(_value(f"{key}.{option}", allowed[option], value))
+            within = option == "of" and isinstance(value, Mapping) and not wrong
+            yield from _within(slot, f"{key}.of", value) if within else wrong
         elif option not in shared:
             takes = ", ".join([*allowed, *sorted(shared)]) or "no options"
             meant = did_you_mean(option, [*allowed, *shared])
@@ -211,6 +213,14 @@ def _part(slot: registry.Slot, key: str, name: str, options: Mapping[str, Any]) 
         if option.required and option.name not in options:
             wanted = (option.help or option.annotation).rstrip(".")
             yield Problem(f"{key}.{option.name}", f"{name!r} needs it: {wanted}.")
+
+
+def _within(slot: registry.Slot, key: str, value: Mapping[str, Any]) -> Iterator[Problem]:
+    """A part, or several, of the same slot within a part."""
+    if not value:
+        yield Problem(key, f"names no {slot.name}.", f"Available: {', '.join(registry.names(slot.name))}.")
+    else:
+        yield from _slot(slot, key, value)
 
 
 def _left_over(slot: registry.Slot, name: str, option: str, takes: str) -> str:

@@ -49,6 +49,29 @@ GOLDEN: list[tuple[list[str], list[str]]] = [
             "'learned' takes: max_positions."
         ],
     ),
+    (
+        [
+            "mask=[causal,any]",
+            "model.mask.any.of={sliding_window: {windw: 3}, not: {of: {prefix: {lenth: 3}}}}",
+        ],
+        [
+            "model.mask.any.of.sliding_window.windw: 'sliding_window' takes no option 'windw'. Did you mean 'window'? "
+            "It takes: window.",
+            "model.mask.any.of.not.of.prefix.lenth: 'prefix' takes no option 'lenth'. Did you mean 'length'? "
+            "It takes: length.",
+        ],
+    ),
+    (
+        ["mask=[causal,not]", "model.mask.not.of={sliding_window: {window: abc}}"],
+        [
+            "model.mask.not.of.sliding_window.window: expected a whole number, got the text 'abc'. how many tokens a "
+            "token reads to one side, itself among them."
+        ],
+    ),
+    (
+        ["position=randomised", "model.position.of={name: sinusoidal, bse: 3}"],
+        ["model.position.of.bse: 'sinusoidal' takes no option 'bse'. Did you mean 'base'? It takes: base."],
+    ),
     (["optimizer=early_stop"], ["optimizer=early_stop: no such option. Did you mean callback=early_stop?"]),
     (["logger=wnadb"], ["logger=wnadb: no such option. Did you mean logger=wandb?"]),
     (["logger=wandb,csv"], ["logger=wandb,csv: several are named. Write a list: logger=[wandb,csv]."]),
@@ -126,6 +149,22 @@ def test_the_answer(words: list[str], answer: list[str]) -> None:
     for said, expected in zip(told, answer, strict=True):
         assert said == expected or (expected == "foo.bar: no such key." and said.startswith(expected))
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("of", "told"),
+    [
+        ("{}", "model.mask.any.of: names no model.mask. Available: any, "),
+        (
+            "{prefx: {}}",
+            "model.mask.any.of.prefx: there is no model.mask named 'prefx'. Did you mean 'prefix'? ",
+        ),
+    ],
+)
+def test_a_mask_within_a_mask_is_named(of: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        gptkit.compose(["mask=[causal,any]", f"model.mask.any.of={of}"])
+    assert str(caught.value).startswith(told)
 
 
 def test_what_follows_from_a_mistake_is_not_told() -> None:

@@ -187,6 +187,28 @@ def test_masks_are_those_of_the_model() -> None:
     assert (mask.note, mask.span) == ("causal and sliding_window(window=3)", 64)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("mask=[causal,any]", "model.mask.any.of={sliding_window: {window: 3}, full: null}"),
+            "causal and (sliding_window(window=3) or full)",
+        ),
+        (
+            ("mask=[causal,not]", "model.mask.not.of={name: sliding_window, window: 3}"),
+            "causal and not sliding_window(window=3)",
+        ),
+        (
+            ("mask=not", "model.mask.not.of={causal: {}, any: {of: {prefix: {length: 2}, document: {}}}}"),
+            "not (causal and (prefix(length=2) or document))",
+        ),
+    ],
+)
+def test_masks_within_masks_are_told(words: tuple[str, ...], told: str) -> None:
+    (mask,) = seen(*words).masks
+    assert mask.note.split(", for example")[0] == told
+
+
 def test_masks_that_need_a_batch_are_shown_with_an_example() -> None:
     (mask,) = seen("mask=[causal,document]", most=6).masks
     assert mask.matrix.astype(int).tolist() == np.kron(np.eye(3, dtype=int), [[1, 0], [1, 1]]).tolist()

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gptkit.errors import PositionRangeError, UserError
 from gptkit.model.interfaces import Mask, MaskContext
-from gptkit.registry import register
+from gptkit.registry import SLOTS, register
+from gptkit.schema import normal_part
 
 
 @register("model.mask", "causal")
@@ -254,7 +255,8 @@ def _given(name: str, of: dict[str, Any]) -> list[Mask]:
         raise UserError(
             f"{name}: of names no mask. Take one such as model.mask.{name}.of={{sliding_window: {{}}}}."
         )
-    return [part("mask", {kind: options or {}}) for kind, options in of.items()]
+    nodes = normal_part(SLOTS["model.mask"], of)
+    return [part("mask", {kind: options}) for kind, options in nodes.items()]
 
 
 def dense(mask: Mask, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:

@@ -14,6 +14,8 @@ from gptkit.model.cost import mask_end
 from gptkit.model.init import initialise
 from gptkit.model.interfaces import DistanceBias, Mask, MaskContext, ModelShape, PositionalEncoding
 from gptkit.model.masks import dense
+from gptkit.registry import SLOTS
+from gptkit.schema import normal_part
 from gptkit.view.layers import LayerKind, named
 
 _MOST = 1024  # positions that a mask is asked about; evenly spaced ones of more
@@ -79,14 +81,25 @@ def _by_node(kinds: list[LayerKind], role: str) -> list[tuple[Any, str]]:
 
 
 def mask_name(node: Mapping[str, Any]) -> str:
-    """Masks joined by 'and'; numbers and words among their options are told, matrices are not."""
+    """Masks joined by 'and'; numbers and words among their options are told, matrices are not, and masks
+    within masks stand in brackets."""
     if not node:
         return "none, every token reads every token"
+    return " and ".join(_mask_names(node))
+
+
+def _mask_names(node: Mapping[str, Any]) -> list[str]:
     texts = []
-    for name, options in node.items():
+    for name, options in normal_part(SLOTS["model.mask"], node).items():
+        within = _mask_names(options.get("of", {}))
+        if within:
+            joined = (" or " if name == "any" else " and ").join(within)
+            joined = f"({joined})" if len(within) > 1 else joined
+            texts.append(joined if name == "any" else f"{name} {joined}")
+            continue
         told = [f"{key}={value}" for key, value in options.items() if not isinstance(value, (list, dict))]
         texts.append(f"{name}({', '.join(told)})" if told else name)
-    return " and ".join(texts)
+    return texts
 
 
 def _seen(mask: Mask, end: int) -> tuple[np.ndarray, str]:
