@@ -153,6 +153,12 @@ class Component:
         try:
             return _registered[self.slot, self.name]
         except KeyError:
+            taken = getattr(sys.modules[self.module], "__file__", None)
+            if self.source is not None and (taken is None or not self.source.samefile(taken)):
+                raise PluginError(
+                    f"{self.source}: its name clashes with the module {self.module!r} that is already there "
+                    f"({taken or 'built into Python'}). Rename it."
+                ) from None
             raise PluginError(
                 f'{self.module}: importing it registered no "{self.slot}" part named "{self.name}".'
             ) from None

@@ -69,6 +69,16 @@ def test_a_broken_part_is_told_with_the_law(project: Path, capsys: pytest.Captur
     }  # fmt: skip
 
 
+def test_a_plugin_named_as_a_module_that_is_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = project / "plugins" / "trace.py"
+    file.write_text(BROKEN.replace("forgetful", "tracer"), "utf-8")
+    registry.refresh()
+    assert main(["check", "tracer"]) != 0
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert f"{file.resolve()}: its name clashes with the module 'trace' that is already there" in told
+    assert "Rename it." in told
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [([], "needs the name"), (["rotery"], "Did you mean"), (["no_such_part"], "gptkit components")],
