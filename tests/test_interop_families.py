@@ -417,6 +417,38 @@ def test_gemma_s_activation_is_told_by_one_field(kind: str) -> None:
         section_of({**written("llama", LLAMA), "hidden_activation": "silu"})
 
 
+# What published files of each family say beside the rest, and a value that would mean another model.
+BESIDE: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("gemma2", {"cache_implementation": "hybrid"}, {}),
+    ("gemma3_text", {"cache_implementation": "hybrid"}, {}),
+    ("gpt_oss", {"experts_per_token": 2, "initial_context_length": 16}, {"experts_per_token": 3}),
+    ("gpt_oss", {}, {"initial_context_length": 32}),
+    ("phi3", {"attention_bias": False}, {"attention_bias": True}),
+    ("smollm3", {"max_window_layers": 28}, {}),
+    ("falcon", {"apply_residual_connection_post_layernorm": False}, {"apply_residual_connection_post_layernorm": True}),
+    ("gptj", {"rotary": True, "summary_type": "cls_index", "summary_activation": None}, {"rotary": False}),
+    ("gpt_neox", {"attention_probs_dropout_prob": 0, "hidden_dropout_prob": 0}, {"hidden_dropout_prob": 0.1}),
+    ("gpt_neox", {}, {"attention_probs_dropout_prob": 0.1}),
+    ("qwen2", {"use_mrope": False}, {"use_mrope": True}),
+    ("openai-gpt", {"n_special": 0, "n_ctx": 64, "predict_special_tokens": True}, {"n_special": 40}),
+    ("gpt2", {"n_ctx": 64, "summary_type": "cls_index", "gradient_checkpointing": False, "_num_labels": 1}, {}),
+    ("gpt2", {"reorder_and_upcast_attn": True, "scale_attn_by_inverse_layer_idx": True}, {}),
+    ("deepseek_v3", {"head_dim": 4, "qk_head_dim": 12}, {"head_dim": 2}),
+    ("deepseek_v3", {"num_nextn_predict_layers": 1, "ep_size": 1}, {"qk_head_dim": 16}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "neutral", "other"), BESIDE, ids=[kind for kind, _, _ in BESIDE])
+def test_what_published_files_say_beside_the_rest(
+    kind: str, neutral: dict[str, Any], other: dict[str, Any]
+) -> None:
+    config = written(kind, first(kind))
+    assert read_alike({**config, **neutral}) < 1e-5
+    for name, value in other.items():
+        with pytest.raises(UserError, match=f"{name}={value!r}: only"):
+            section_of({**config, **neutral, name: value})
+
+
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 
 
@@ -481,7 +513,7 @@ def test_positions_that_a_family_does_not_have_are_refused() -> None:
     with pytest.raises(UserError, match="partial_rotary_factor=0.5: this family turns whole heads"):
         section_of({**written("llama", LLAMA), "partial_rotary_factor": 0.5, "rope_parameters": None})
     phi3 = written("phi3", first("phi3"))
-    with pytest.raises(UserError, match="rope_parameters=.*: only the types default and longrope"):
+    with pytest.raises(UserError, match="rope_type='linear': only default and longrope"):
         section_of({**phi3, "rope_parameters": {**LINEAR, "rope_theta": 50.0}})
     deepseek = written("deepseek_v3", first("deepseek_v3"))
     with pytest.raises(UserError, match="rope_scaling holds mscale_all_dim, not known for 'linear'"):

@@ -24,13 +24,15 @@ def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
     heads = fields.whole("num_attention_heads")
     fields.only("num_key_value_heads", heads, None)
-    for derived in ("head_dim", "qk_head_dim", "num_nextn_predict_layers", "num_mtp_layers", "ep_size"):
+    for derived in ("num_nextn_predict_layers", "num_mtp_layers", "ep_size"):
         fields.take(derived, None)
     for fixed, value in (("moe_layer_freq", 1), ("scoring_func", "sigmoid"), ("topk_method", "noaux_tc")):
         fields.only(fixed, value)
     for neutral in ("aux_loss_alpha", "seq_aux"):
         fields.take(neutral, None)
     content, placed = fields.whole("qk_nope_head_dim"), fields.whole("qk_rope_head_dim")
+    fields.only("head_dim", placed)
+    fields.only("qk_head_dim", content + placed)
     shared, width = fields.whole("n_shared_experts", 1), fields.config.get("moe_intermediate_size", 1)
     experts = {
         **_experts.read(fields, "n_routed_experts", "moe_intermediate_size"),

@@ -34,6 +34,7 @@ def read(fields: Fields) -> dict[str, Any]:
     one, kv_heads = bool(fields.take("multi_query", True)), fields.take("num_kv_heads", None) or heads
     bias, dropout = bool(fields.take("bias", False)), fields.take("hidden_dropout", 0.0)
     norms = fields.take("num_ln_in_parallel_attn", None) or (2 if new else 1)
+    fields.only("apply_residual_connection_post_layernorm", False)
     if fields.take("alibi", False):
         rotary(fields)
         why = "Falcon rounds each position's bias to 8 bits, so that biases are no function of distance"

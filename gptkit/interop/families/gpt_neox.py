@@ -25,6 +25,8 @@ def read(fields: Fields) -> dict[str, Any]:
     heads, width = fields.whole("num_attention_heads"), fields.whole("hidden_size")
     context = fields.whole("max_position_embeddings", 2048)
     bias, dropout = bool(fields.take("attention_bias", True)), fields.take("hidden_dropout", 0.0)
+    fields.only("attention_probs_dropout_prob", 0)
+    fields.only("hidden_dropout_prob", 0)
     for name, ruling in (("rope_theta", "rotary_emb_base"), ("partial_rotary_factor", "rotary_pct")):
         fields.only(name, fields.config.get(ruling, _SILENT[ruling]))
     parallel = bool(fields.take("use_parallel_residual", True))

@@ -37,8 +37,10 @@ def read(fields: Fields) -> dict[str, Any]:
         fields, "num_local_experts", "intermediate_size", activation="clamped_swiglu", bias=True,
         router_bias=True, score="softmax_of_chosen",
     )  # fmt: skip
+    fields.only("experts_per_token", network["n_active"])
     window, bias = fields.take("sliding_window", None), bool(fields.take("attention_bias", True))
     section = _llama.read(fields, attention={"name": "sinks", "bias": bias})
+    fields.only("initial_context_length", section["position"].get("original_context"))
     count = section["n_layers"]
     slides = _llama.types_of(fields, [i % 2 == 0 for i in range(count)])
     return _llama.windowed({**section, "feed_forward": network}, window, slides)

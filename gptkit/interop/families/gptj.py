@@ -25,6 +25,9 @@ def read(fields: Fields) -> dict[str, Any]:
     d_head = max(1, width // heads)
     turning = fields.take("rotary_dim", None) or d_head
     fields.only("scale_attn_weights", True)
+    fields.only("rotary", True)
+    for name in fields.named("summary_"):
+        fields.take(name)  # of the heads that classify
     hidden = activation(fields, "activation_function", "gelu_new")
     return {
         "context_length": fields.whole("n_positions", 2048), "d_model": width, "n_layers": fields.whole("n_layer"),

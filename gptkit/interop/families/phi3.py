@@ -20,12 +20,13 @@ def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
     window, dropout = fields.take("sliding_window", None), fields.take("resid_pdrop", 0.0)
     embedding = {"name": "token", "dropout": fields.take("embd_pdrop", 0.0)}
+    fields.only("attention_bias", False)
     original, (name, rope) = fields.take("original_max_position_embeddings", 4096), told_rope(fields)
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "longrope":
         fields.config = {**fields.config, name: {**rope, "original_max_position_embeddings": original}}
     elif kind != "default":
-        fields.refuse(name, "only the types default and longrope can be held")
+        fields.problems.append(f"rope_type={kind!r}: only default and longrope can be held")
     section = _llama.read(fields, attention={"name": "grouped_query", "bias": False}, fraction=1.0)
     section |= {"embedding": embedding, "block": {"name": "pre", "dropout": dropout}}
     return _llama.windowed(section, window, [True] * section["n_layers"])

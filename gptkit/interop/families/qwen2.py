@@ -16,6 +16,7 @@ SILENT = {"max_position_embeddings": 32768, "num_key_value_heads": 32, "sliding_
 
 def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
+    fields.only("use_mrope", False)
     section = _llama.read(fields, attention={"name": "grouped_query", "bias": True, "out_bias": False})
     return windows(fields, section)
 

@@ -18,6 +18,7 @@ def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
     every, turned = fields.take("no_rope_layer_interval", 4), fields.take("no_rope_layers", None)
     window, used = fields.take("sliding_window", None), fields.take("use_sliding_window", False)
+    fields.take("max_window_layers", None)  # of windows, which no layer may have
     attention = {"name": "grouped_query", "bias": bool(fields.take("attention_bias", False))}
     mlp_bias = bool(fields.take("mlp_bias", False))
     section = _llama.read(fields, attention=attention, mlp_bias=mlp_bias, tied=True)
