@@ -26,8 +26,19 @@ ACTIVATIONS = {
 class MLP(FeedForward):
     """FFN(x) = sigma(x W1 + b1) W2 + b2 (Vaswani et al. 2017, section 3.3).
 
+    The activation sigma(z) is one of
+
+        gelu          z P(Z <= z), Z standard normal (Hendrycks and Gimpel 2016)
+        gelu_tanh     z (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))) / 2, nearly the same (GPT-2)
+        relu          max(0, z) (Nair and Hinton 2010; Vaswani et al. 2017)
+        relu_squared  max(0, z)^2, the squared ReLU (Primer: So et al. 2021)
+        silu          z / (1 + exp(-z)) (Elfwing et al. 2018; swish: Ramachandran et al. 2017)
+        sigmoid       1 / (1 + exp(-z))
+        tanh          (exp(z) - exp(-z)) / (exp(z) + exp(-z))
+        identity      z, so that both maps are one linear map of rank d_ff at most
+
     Args:
-        activation: sigma; `gelu_tanh` is GPT-2's (Hendrycks and Gimpel 2016).
+        activation: sigma; `gelu_tanh` is GPT-2's.
         bias: whether the two maps have biases.
     """
 
