@@ -30,7 +30,14 @@ def sound() -> Results:
     runs = []
     for label, scores in SCORES.items():
         for seed, value in enumerate(scores, 1):
-            rows = [{"step": s, "val_loss": value + 1e-4 * (100 - s)} for s in (25, 50, 75, 100)]
+            rows = [
+                {
+                    "step": s,
+                    "val_loss": value + 1e-4 * (100 - s),
+                    "val_bits_per_byte": value + 1e-4 * (100 - s),
+                }
+                for s in (25, 50, 75, 100)
+            ]
             proof = {**copy.deepcopy(PROOF), "batches": f"b{seed}"}
             runs.append(
                 Trained(
@@ -188,7 +195,7 @@ def test_a_text_for_each_seed_keeps_variants_paired() -> None:
     assert kinds(fair) == []
     found = {p.kind: p for p in proofs(fair)}
     assert found["evaluation"].held
-    assert "a text of its own" in found["evaluation"].text
+    assert "of 3 texts in all" in found["evaluation"].text
     unfair = folded({"a": 0, "b": 1})
     assert "unequal_ground" in kinds(unfair)
     found = {p.kind: p for p in proofs(unfair)}
@@ -197,6 +204,40 @@ def test_a_text_for_each_seed_keeps_variants_paired() -> None:
     found = {p.kind: p for p in proofs(replace(fair, runs=apart))}
     assert not found["evaluation"].held
     assert "unequal_ground" in kinds(replace(fair, runs=apart))
+
+
+def test_runs_of_different_lengths_are_paired_as_far_as_both_went() -> None:
+    def went(steps: dict[str, int], first: dict[str, str]) -> dict[str, Any]:
+        runs = []
+        for run in sound().runs:
+            up_to = {str(1 << i): f"{first[run.label]}{i}" for i in range(steps[run.label].bit_length())}
+            proof = {**run.measures["proof"], "batches": f"{steps[run.label]}", "batches_up_to": up_to}
+            runs.append(
+                replace(run, measures={"proof": proof}, result={**run.result, "steps": steps[run.label]})
+            )
+        return {p.kind: p for p in proofs(replace(sound(), runs=runs))}
+
+    found = went({"a": 22, "b": 40}, {"a": "x", "b": "x"})["batches"]
+    assert found.held
+    assert "same first 16 batches, and runs went 22 to 40 steps" in found.text
+    assert not went({"a": 22, "b": 40}, {"a": "x", "b": "y"})["batches"].held
+
+
+def test_ties_are_told_to_be_early_and_what_was_not_watched_to_be_unknown() -> None:
+    flat = {"a": (2.0, 2.2, 2.1), "b": (2.01, 2.19, 2.1)}
+
+    def tied(rows: Any) -> Results:
+        runs = [
+            replace(run, result={**run.result, "val_loss": flat[run.label][run.seed - 1]}, rows=rows)
+            for run in sound().runs
+        ]
+        return replace(sound(), runs=runs)
+
+    falling = tied([{"step": s, "val_loss": 9 - s / 20} for s in (25, 50, 75, 100)])
+    [told] = [c.text for c in warnings(falling, compare(falling)) if c.kind == "not_converged"]
+    assert "Longer training may tell them apart." in told
+    assert "convergence_unknown" in kinds(tied([{"step": 20, "val_loss": 2.0}]))
+    assert "convergence_unknown" not in kinds(sound())
 
 
 def test_a_proof_that_is_not_there_is_borne() -> None:

@@ -197,7 +197,7 @@ def test_parameters_are_matched() -> None:
             assert config["model"]["d_ff"] == record["d_ff"]
             assert f"model.d_ff={record['d_ff']}" in point.overrides
     assert made.configs[0]["model"]["d_ff"] is None
-    assert made.sweep()["budget"] == {"kind": "parameters", "value": counts[0]}
+    assert (made.sweep()["budget"], made.sweep()["match"]["parameters"]) == (None, counts[0])
     told = problems("model.d_ff=64,128", "match=parameters", *TINY)
     assert told == "match: it adjusts model.d_ff, which varies here. Leave one of them out."
 

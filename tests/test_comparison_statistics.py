@@ -279,3 +279,13 @@ def test_what_pairing_gains_is_told_as_it_is() -> None:
     shared, apart = drawn(rng, 8, 0.0), {k: drawn(rng, 8, 0.0, noise=1.0)[k] for k in ("a", "b")}
     assert re.search(r"variance of a difference \d+ × smaller", words.pairing(compare(sweep(shared))))
     assert "Pairing by seed gains little here" in words.pairing(compare(sweep(apart)))
+
+
+def test_the_ranking_goes_by_the_seeds_that_all_have() -> None:
+    """Seeds 4 and 5 are hard, and one variant lacks them: its lower mean is no merit."""
+    hard = {1: 2.0, 2: 2.1, 3: 2.05, 4: 2.6, 5: 2.7}
+    scores = {"rotary": hard, "alibi": {s: v + 0.03 + 0.001 * s for s, v in hard.items() if s < 4}}
+    found = compare(sweep(scores))
+    assert [one.label for one in found.ranking] == ["rotary", "alibi"]
+    assert found.ranking[1].mean < found.ranking[0].mean
+    assert found.verdict[0].startswith("rotary is better than alibi")

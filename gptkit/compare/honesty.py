@@ -73,7 +73,11 @@ def _missing(results: Results, comparison: Comparison) -> Iterator[Caution]:
     if gone:
         told = ", ".join(f"{run.label} seed {run.seed} ({run.status})" for run in gone[:6])
         more = f" and {len(gone) - 6} more" if len(gone) > 6 else ""
-        yield Caution("missing_runs", f"Left out: {told}{more}. What failed is not a matter of chance.")
+        yield Caution(
+            "missing_runs",
+            f"Left out: {told}{more}. What failed is not a matter of chance. Where seeds are missing, the ranking "
+            "goes by those that all variants have, and a mean may be of others.",
+        )
     for label, seeds in comparison.left_out.items():
         told = ", ".join(map(str, seeds))
         yield Caution(
@@ -193,7 +197,9 @@ def _machines(results: Results, comparison: Comparison) -> Iterator[Caution]:
 
 def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
     """Whether losses still fall by more than what variants differ by."""
-    gaps = [abs(d.mean) for d in comparison.differences if d.told_apart]
+    told = [d for d in comparison.differences if d.n_pairs > 1]
+    shown = [d for d in told if d.told_apart]
+    gaps = [abs(d.mean) for d in shown or told]
     if not gaps:
         return
     falling = {}
@@ -201,14 +207,20 @@ def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
         falls = [fall for run in runs if (fall := _still_falls(run, comparison.metric)) is not None]
         if falls:
             falling[label] = sum(falls) / len(falls)
+    if not falling and any(results.ended()):
+        yield Caution(
+            "convergence_unknown",
+            "Whether losses still fall cannot be told: a run has fewer than three validations and ten rows of metrics.",
+        )
     steep = {label: fall for label, fall in falling.items() if fall > min(gaps)}
     if steep:
         worst = max(steep, key=lambda k: steep[k])
         yield Caution(
             "not_converged",
             f"Not converged: over its last quarter the validation loss of {worst} still fell by "
-            f"{steep[worst]:.3g} {comparison.unit}, more than the smallest difference claimed ({min(gaps):.2g}). "
-            "Longer training may change the order.",
+            f"{steep[worst]:.3g} {comparison.unit}, more than the smallest difference "
+            f"{'claimed' if shown else 'seen'} ({min(gaps):.2g}). Longer training may "
+            f"{'change the order' if shown else 'tell them apart'}.",
         )
 
 

@@ -45,14 +45,25 @@ def proofs(results: Results) -> list[Proof]:
     ]
 
 
-def _same(kind: str, title: str, results: Results, key: str, claim: str, across: bool = False) -> Proof:
-    """Whether a hash is the same within each seed, or across all runs."""
+def _same(
+    kind: str,
+    title: str,
+    results: Results,
+    key: str,
+    claim: str,
+    *,
+    across: bool = False,
+    at: str | None = None,
+) -> Proof:
+    """Whether a hash is the same within each seed, or across all runs; `at` takes one of several hashes."""
     groups: dict[int, dict[str, set[str]]] = {}
     if len(list(results.ended())) < 2 or not (across or _shared_seeds(results)):
         return Proof(kind, False, f"{title}: no two variants have finished{'' if across else ' one seed'}.")
     for label, runs in results.ended():
         for run in runs:
             value = part(run, "proof").get(key)
+            if at is not None:
+                value = value.get(at) if isinstance(value, Mapping) else None
             if value is None:
                 return Proof(kind, False, f"{title}: not measured for {label} seed {run.seed}.")
             groups.setdefault(0 if across else run.seed, {}).setdefault(str(value), set()).add(label)
@@ -72,9 +83,13 @@ def _evaluation(results: Results) -> Proof:
     found = _same(kind, title, results, kind, claim, across=True)
     if found.held:
         return found
-    claim = "each seed scored every variant on the same windows of the same text, a text of its own"
-    within = _same(kind, title, results, kind, claim)
-    return within if within.held else found
+    if not _shared_seeds(results):
+        return found
+    texts = {str(part(run, "proof").get(kind)) for _, runs in results.ended() for run in runs}
+    claim = (
+        f"each seed scored every variant on the same windows of the same text, of {len(texts)} texts in all"
+    )
+    return _same(kind, title, results, kind, claim)
 
 
 def _batches(results: Results) -> Proof:
@@ -88,10 +103,15 @@ def _batches(results: Results) -> Proof:
     )
     steps = {number(run.result.get("steps")) for _, runs in results.ended() for run in runs}
     steps = {count for count in steps if math.isfinite(count)}
-    if found.held and len(steps) > 1:
-        went = f"{min(steps):,.0f} to {max(steps):,.0f} steps along it"
-        return Proof("batches", True, f"{found.text[:-1]}, and runs went {went}.")
-    return found
+    if len(steps) < 2:
+        return found
+    went = f"{min(steps):,.0f} to {max(steps):,.0f} steps"
+    if found.held:
+        return Proof("batches", True, f"{found.text[:-1]}, and runs went {went} along it.")
+    first = 1 << (int(min(steps)).bit_length() - 1)  # as far as all went, digests stand at powers of two
+    claim = f"each seed trained every variant on the same first {first:,} batches, and runs went {went}"
+    shorter = _same("batches", "Batches", results, "batches_up_to", claim, at=str(first))
+    return shorter if shorter.held else found
 
 
 def _shared_seeds(results: Results) -> set[int]:

@@ -61,8 +61,6 @@ class Plan:
     def sweep(self) -> dict[str, Any]:
         """What `sweep.json` holds."""
         budget: Any = vars(self.asked.budget) if self.asked.budget else None
-        if self.match and not budget:
-            budget = {"kind": "parameters", "value": self.match["parameters"]}
         told = environment.describe(self.configs[0])
         return {
             "format": FORMAT,

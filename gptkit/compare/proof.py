@@ -23,9 +23,12 @@ def proof(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
 
     context = config["model"]["context_length"]
     order = BatchOrder.of(data.splits["train"], context, config["data"]["batch_size"], config["seed"])
-    examples = _told(data.splits["train"])
-    for step in range(config["trainer"].get("max_steps") or 0):
+    examples, steps = _told(data.splits["train"]), config["trainer"].get("max_steps") or 0
+    parts: dict[str, str] = {}  # so that runs of different lengths can be held side by side
+    for step in range(steps):
         examples.update(order.starts(step).tobytes())
+        if (step + 1).bit_count() == 1:
+            parts[str(step + 1)] = examples.hexdigest()
     told = hashlib.sha256()
     for name in sorted(data.splits.keys() - {"train"}):
         split = data.splits[name]
@@ -33,6 +36,7 @@ def proof(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
     model = gptkit.build(config)
     return {
         "batches": examples.hexdigest(),
+        "batches_up_to": parts,
         "evaluation": told.hexdigest(),
         "evaluation_is_training": not len(data.val),
         "evaluation_seen": seen(data.train, data.val),

@@ -104,7 +104,7 @@ class Comparison:
 
     Attributes:
         metric, unit: what was compared.
-        ranking: variants, best mean first.
+        ranking: variants, best mean first, over the seeds that all have if there are any.
         differences: each pair, the better one first; with a baseline, each variant against it.
         verdict: sentences, the most important first.
         baseline: the variant that all others are held against, if one was named.
@@ -149,7 +149,16 @@ def compare(results: Results, metric: str | None = None, baseline: str | None = 
     left_out = {
         k: [s for s in held if s not in scores[k]] for k, held in given.items() if len(held) > len(scores[k])
     }
-    ranking = sorted((summary(label, held) for label, held in scores.items() if held), key=lambda s: s.mean)
+    shared = (
+        set.intersection(*(set(held) for held in scores.values() if held)) if any(scores.values()) else set()
+    )
+
+    def standing(one: Summary) -> float:
+        """The mean over the seeds that all have: means over other seeds say nothing of one another."""
+        held = [value for seed, value in one.scores.items() if seed in shared]
+        return math.fsum(held) / len(held) if held else one.mean
+
+    ranking = sorted((summary(label, held) for label, held in scores.items() if held), key=standing)
     order = [one.label for one in ranking]
     if baseline is not None:
         pairs = [

@@ -81,8 +81,14 @@ class Job:
         whole = code == 0 or self.pruned  # the signal may have come after the last step
         self.state = "finished" if whole and self.done else ended
         if self.state == "failed":
-            how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-            self.told = "\n".join([f"It ended with {how}.", *last_lines(self.run.path / LOG)])
+            lines = last_lines(self.run.path / LOG)
+            if code < 0:  # nobody else can tell, and the report reads the log
+                how = f"It was killed by {signal.Signals(-code).name}."
+                with contextlib.suppress(OSError), (self.run.path / LOG).open("a", encoding="utf-8") as log:
+                    log.write(f"{how}\n")
+            else:
+                how = f"It ended with exit code {code}."
+            self.told = "\n".join([how, *lines])
         return True
 
     def send(self, number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ _METRICS = {
     "train_loss": "training loss",
     "best_val_loss": "best validation loss",
 }
-_AMOUNTS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds", "parameters": "parameters"}
+_AMOUNTS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
 
 
 def title(results: Results) -> str:
@@ -41,7 +42,7 @@ def question(results: Results, comparison: Comparison) -> str:
         f"{_count(variants, 'variant')}, {_count(seeds, 'seed')}: {_count(len(results.runs), 'run')}"
         f"{', all finished' if ended == len(results.runs) else f', of which {ended:,} finished'}."
     )
-    told.append(budget(results))
+    told += [line for line in (budget(results), matched(results)) if line]
     if comparison.baseline is not None:
         told.append(f"The baseline is {clean(comparison.baseline)}.")
     return " ".join(told)
@@ -64,6 +65,22 @@ def budget(results: Results) -> str:
     if len(used) == 1:
         return f"Each run was trained on {scaled(used.pop())} tokens."
     return f"Runs were trained on {scaled(min(used))} to {scaled(max(used))} tokens."
+
+
+def matched(results: Results) -> str:
+    """How nearly parameters were made equal, and by which width; empty where that was not asked for."""
+    held = results.sweep.get("match")
+    variants = held.get("variants") if isinstance(held, Mapping) else None
+    if not isinstance(held, Mapping) or not isinstance(variants, Mapping):
+        return ""
+    told = []
+    for label, found in list(variants.items())[:_MOST_NAMED]:
+        if isinstance(found, Mapping):
+            width = found.get("d_ff")
+            by = f"by model.d_ff={width}" if width is not None else "as it is"
+            told.append(f"{clean(label)} {by} ({series.number(found.get('difference')):+.2%})")
+    more = f" and {len(variants) - _MOST_NAMED} more" if len(variants) > _MOST_NAMED else ""
+    return f"Matched to {series.number(held.get('parameters')):,.0f} parameters: {', '.join(told)}{more}."
 
 
 def command(results: Results) -> str:
@@ -90,7 +107,8 @@ def pairing(comparison: Comparison) -> str:
     gains = sorted(d.pairing_pays for d in comparison.differences if math.isfinite(d.pairing_pays))
     if not gains:
         return ""
-    middle, told = gains[len(gains) // 2], f"(the median of {_count(len(gains), 'pair')})"
+    span = f", {gains[0]:.3g} to {gains[-1]:.3g}" if len(gains) > 1 else ""
+    middle, told = statistics.median(gains), f"(the median of {_count(len(gains), 'pair')}{span})"
     if middle < _PAYS:
         return (
             f"Pairing by seed gains little here: the variance of an unpaired difference is {middle:.3g} × that of a "
