@@ -585,6 +585,41 @@ def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
         load_hf(tmp_path)
 
 
+def test_deepseek_s_layers_that_predict_further_tokens_are_not_read() -> None:
+    peer = theirs("deepseek_v3", DEEPSEEK)
+    config, state, x = peer.config.to_dict(), dict(peer.state_dict()), tokens()
+    further = {
+        "model.layers.2.eh_proj.weight": torch.zeros(32, 64),
+        "model.layers.2.enorm.weight": torch.zeros(32),
+    }
+    with torch.no_grad():
+        model = from_hf({**config, "num_nextn_predict_layers": 1}, {**state, **further})
+        assert differ(model(x), peer(x).logits) < 1e-5
+    with pytest.raises(UserError, match="model.layers.2.eh_proj.weight belongs to nothing"):
+        from_hf({**config, "num_nextn_predict_layers": 0}, {**state, **further})
+    past = {"model.layers.3.eh_proj.weight": torch.zeros(32, 64)}
+    with pytest.raises(UserError, match="model.layers.3.eh_proj.weight belongs to nothing"):
+        from_hf({**config, "num_nextn_predict_layers": 1}, {**state, **past})
+
+
+@pytest.mark.parametrize("kind", families.names())
+def test_a_model_saved_without_its_head_is_read_where_the_head_is_tied(kind: str, tmp_path: Path) -> None:
+    peer, x = theirs(kind, {**first(kind), "tie_word_embeddings": True}), tokens()
+    peer.base_model.save_pretrained(tmp_path)
+    if kind == "gptj":  # whose head has a bias that stands nowhere else
+        with pytest.raises(UserError, match="lm_head.bias is missing"):
+            load_hf(tmp_path)
+        return
+    with torch.no_grad():
+        assert differ(load_hf(tmp_path)(x), peer(x).logits) < 1e-5
+
+
+def test_a_model_saved_without_its_head_wants_it_where_it_is_not_tied(tmp_path: Path) -> None:
+    theirs("llama", LLAMA).base_model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="lm_head.weight is missing"):
+        load_hf(tmp_path)
+
+
 def test_a_model_that_no_family_holds_says_what_differs(tmp_path: Path) -> None:
     import gptkit
 

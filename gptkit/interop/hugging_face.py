@@ -17,7 +17,7 @@ from gptkit import files, registry, schema
 from gptkit.errors import GptkitError, RunError, UserError
 from gptkit.interop import families
 from gptkit.interop.fields import Fields
-from gptkit.interop.layout import read_all, write_all
+from gptkit.interop.layout import Layout, Same, read_all, write_all
 from gptkit.interop.tokenizers import attach_tokenizer, write_tokenizer
 from gptkit.model.assemble import DEFAULTS, build, layers_in
 from gptkit.model.gpt import GPT
@@ -66,12 +66,14 @@ def from_hf(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> GPT:
     if hasattr(family, "load"):
         return family.load(config, state).eval()
     section = section_of(config)
-    weights = dict(state)
+    layouts = family.layouts(section)
+    weights = _under_head(layouts, state)
     if section["head"].get("tied"):
         weights.pop("lm_head.weight", None)
         weights.pop("embed_out.weight", None)
-    ignored = tuple(family.IGNORED)
-    found = read_all(family.layouts(section), weights, lambda name: bool(ignored) and name.endswith(ignored))
+    endings = tuple(family.IGNORED)
+    beginnings = family.unread(config) if hasattr(family, "unread") else ()
+    found = read_all(layouts, weights, lambda name: name.endswith(endings) or name.startswith(beginnings))
     try:
         model = build({"model": section}, initialise_weights=False)
     except GptkitError as error:
@@ -88,6 +90,15 @@ def from_hf(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> GPT:
     model.to(next(iter(found.values())).dtype)
     model.load_state_dict(found)
     return model.eval()
+
+
+def _under_head(layouts: Mapping[str, Layout], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by the names of a model with a head; of one that was saved without, they lack the beginning."""
+    embedding = layouts["embedding.weight"]
+    assert isinstance(embedding, Same)
+    beginning = embedding.theirs.split(".")[0] + "."
+    whole = any(name.startswith(beginning) for name in state)
+    return {name if whole else beginning + name: tensor for name, tensor in state.items()}
 
 
 def section_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ A family's file is named after its `model_type` and says three things:
 
 or, where that does not do, `load(config, state) -> GPT` and `export(model) -> (config, state)`. What
 transformers takes for a field of which a config.json is silent stands in `SILENT`, where it is not what
-most families take.
+most families take. `IGNORED` tells how the names of weights end that no logit needs, and
+`unread(config)`, where a family has it, how they begin.
 
 Nothing else knows a family. What one cannot say is refused, never dropped: `write` is trusted only
 where reading its config back gives the section again.

@@ -7,6 +7,7 @@ they have no part in the logits.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from gptkit.errors import UserError
@@ -113,6 +114,13 @@ def write(section: dict[str, Any]) -> dict[str, Any]:
         "routed_scaling_factor": node["factor"], "n_group": node["groups"], "topk_group": node["active_groups"],
         "first_k_dense_replace": len(dense), "num_nextn_predict_layers": 0,
     }  # fmt: skip
+
+
+def unread(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """How the names of the weights that predict further tokens begin."""
+    count = config["num_hidden_layers"]
+    further = config.get("num_nextn_predict_layers", config.get("num_mtp_layers", 1)) or 0
+    return tuple(f"model.layers.{count + i}." for i in range(further))
 
 
 def layouts(section: dict[str, Any]) -> dict[str, Layout]:
