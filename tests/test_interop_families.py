@@ -545,6 +545,18 @@ def test_a_gpt2_with_more_than_gpt2_has_is_refused(told: dict[str, Any]) -> None
         from_hf({**peer.config.to_dict(), **told}, peer.state_dict())
 
 
+@pytest.mark.parametrize("kind", families.names())
+@pytest.mark.parametrize("value", [None, "much"], ids=str)
+def test_a_value_that_is_none_is_refused_by_the_field_s_name(kind: str, value: str | None) -> None:
+    config = written(kind, first(kind))
+    for name in config.keys() - NEUTRAL:
+        if type(config[name]) in {int, float}:
+            try:
+                section_of({**config, name: value})
+            except UserError as error:
+                assert name in str(error)
+
+
 def test_what_cannot_be_held_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model_type='gpt_neo' cannot be read. Did you mean 'gpt_neox'\?"):
         section_of({"model_type": "gpt_neo"})

@@ -60,12 +60,24 @@ class Fields:
         """The names of the file's fields that begin so."""
         return [name for name in self.config if name.startswith(start)]
 
-    def whole(self, name: str, default: Any = _REQUIRED) -> int:
-        """A whole number above 0."""
+    def whole(self, name: str, default: Any = _REQUIRED, *, least: int = 1) -> int:
+        """A whole number of at least so much."""
         value = self.take(name, default)
-        if type(value) is not int or value < 1:
-            self.problems.append(f"{name}={value!r} is no whole number above 0")
-            return 1
+        if type(value) is not int or value < least:
+            self.problems.append(f"{name}={value!r} is no whole number above {least - 1}")
+            return max(least, 1)
+        return value
+
+    def whole_or(self, name: str, otherwise: Any) -> Any:
+        """A whole number above 0, or something else where the file is silent or says null."""
+        return otherwise if self.take(name, None) is None else self.whole(name)
+
+    def number(self, name: str, default: float) -> float:
+        """A number of at least 0."""
+        value = self.take(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            self.refuse(name, "only a number of at least 0 can be held")
+            return default
         return value
 
     def only(self, name: str, *allowed: Any) -> None:

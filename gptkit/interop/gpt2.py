@@ -102,7 +102,7 @@ def read(fields: Fields) -> dict[str, Any]:
     if activation not in SIGMAS:
         known = f"Known: {', '.join(SIGMAS)}."
         raise UserError(
-            f"activation_function={activation!r} has no like here. {did_you_mean(activation, SIGMAS)} {known}"
+            f"activation_function={activation!r} has no like here. {did_you_mean(str(activation), SIGMAS)} {known}"
         )
     if config.get("add_cross_attention"):
         raise UserError(
@@ -112,17 +112,17 @@ def read(fields: Fields) -> dict[str, Any]:
         fields.take(name, None)  # n_positions again, how numbers are kept, and the heads that classify
     width, heads, layers = fields.whole("n_embd"), fields.whole("n_head"), fields.whole("n_layer")
     scale = (width // heads) ** -0.5 if fields.take("scale_attn_weights", True) else 1.0
-    attention = {"name": "multi_head", "dropout": fields.take("attn_pdrop", 0.1), "scale": scale}
+    attention = {"name": "multi_head", "dropout": fields.number("attn_pdrop", 0.1), "scale": scale}
     section = gpt2_section(
         layers=layers, heads=heads, width=width, context=fields.whole("n_positions", 1024),
-        vocab=fields.whole("vocab_size"), dropout=fields.take("resid_pdrop", 0.1),
+        vocab=fields.whole("vocab_size"), dropout=fields.number("resid_pdrop", 0.1),
         activation=SIGMAS[activation], tied=bool(fields.take("tie_word_embeddings", True)),
     )  # fmt: skip
     section.update(
-        d_ff=fields.take("n_inner", None) or 4 * width,
+        d_ff=fields.whole_or("n_inner", 4 * width),
         attention=attention,
-        norm={"name": "layer", "eps": fields.take("layer_norm_epsilon", 1e-5)},
-        embedding={"name": "token", "dropout": fields.take("embd_pdrop", 0.1)},
+        norm={"name": "layer", "eps": fields.number("layer_norm_epsilon", 1e-5)},
+        embedding={"name": "token", "dropout": fields.number("embd_pdrop", 0.1)},
     )
     if fields.take("scale_attn_by_inverse_layer_idx", False):
         section["layers"] = {

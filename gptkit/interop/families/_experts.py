@@ -21,7 +21,7 @@ def read(fields: Fields, count: str, width: str, **said: Any) -> dict[str, Any]:
         said: options that the family fixes.
     """
     active = fields.whole("num_experts_per_tok", 2)
-    rate = fields.take("router_aux_loss_coef", 0.001) * active  # theirs counts every expert of a token
+    rate = fields.number("router_aux_loss_coef", 0.001) * active  # theirs counts every expert of a token
     fields.only("hidden_act", "silu", "swish")
     return {
         "name": "mixture_of_experts", "n_experts": fields.whole(count), "n_active": active,

@@ -25,20 +25,25 @@ def read(fields: Fields, attention: dict[str, Any], eps: float) -> dict[str, Any
         attention: the part, its scale, bias and dropout left out.
         eps: of every norm.
     """
-    scale = fields.take("query_pre_attn_scalar", 256) ** -0.5
+    scale = fields.number("query_pre_attn_scalar", 256) ** -0.5
     fields.take("hidden_act", None)  # hidden_activation alone rules
     fields.only("use_bidirectional_attention", None, False)
-    cap = fields.take("final_logit_softcapping", None)
+    cap = cap_of(fields, "final_logit_softcapping")
     attention = {**attention, "scale": scale, "bias": bool(fields.take("attention_bias", False))}
     norm = {"name": "rms", "eps": eps, "offset": 1.0}
     section = _llama.read(
         fields, attention=attention, norm=norm, block="sandwich", activation="hidden_activation", tied=True
     )
-    head = {"name": "soft_capped", "cap": float(cap)} if cap else {"name": "language_model"}
+    head = {"name": "soft_capped", "cap": cap} if cap else {"name": "language_model"}
     return {
         **section, "embedding": {"name": "scaled", "dropout": 0.0},
         "head": {**head, "tied": section["head"]["tied"]},
     }  # fmt: skip
+
+
+def cap_of(fields: Fields, name: str) -> float | None:
+    """A soft cap, or None where there is none."""
+    return float(fields.number(name, 1.0)) if fields.take(name, None) else None
 
 
 def write(section: dict[str, Any]) -> dict[str, Any]:

@@ -43,21 +43,21 @@ def read(
     """
     heads, width = fields.whole("num_attention_heads"), fields.whole("hidden_size")
     context = fields.whole("max_position_embeddings", 2048)
-    shared, kind = fields.take("num_key_value_heads", None) or heads, fields.take(activation, "silu")
-    if type(shared) is not int or heads % shared:
+    shared, kind = fields.whole_or("num_key_value_heads", heads), fields.take(activation, "silu")
+    if heads % shared:
         fields.problems.append(f"num_key_value_heads={shared!r}: {heads} heads cannot share them")
     if kind not in GATED:
         fields.refuse(activation, f"known are {', '.join(GATED)}")
     return {
         "context_length": context, "d_model": width, "n_layers": fields.whole("num_hidden_layers"), "n_heads": heads,
         "n_kv_heads": shared,
-        "d_head": fields.take("head_dim", None) or max(1, width // heads),
+        "d_head": fields.whole_or("head_dim", max(1, width // heads)),
         "d_ff": fields.whole("intermediate_size"), "vocab_size": fields.whole("vocab_size"),
         "embedding": {"name": "token", "dropout": 0.0},
         "position": rotary(fields, fraction=fraction, context=context),
-        "attention": {**attention, "dropout": fields.take("attention_dropout", 0.0)},
+        "attention": {**attention, "dropout": fields.number("attention_dropout", 0.0)},
         "feed_forward": {"name": GATED.get(kind, "swiglu"), "bias": mlp_bias},
-        "norm": dict(norm or {"name": "rms", "eps": fields.take("rms_norm_eps", 1e-6)}),
+        "norm": dict(norm or {"name": "rms", "eps": fields.number("rms_norm_eps", 1e-6)}),
         "block": {"name": block, "dropout": 0.0},
         "head": {"name": "language_model", "tied": bool(fields.take("tie_word_embeddings", tied))},
     }  # fmt: skip

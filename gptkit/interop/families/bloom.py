@@ -26,13 +26,13 @@ def read(fields: Fields) -> dict[str, Any]:
     width = fields.whole("n_embed" if "n_embed" in fields.config else "hidden_size")
     fields.take("hidden_size", None)
     heads = fields.whole("num_attention_heads" if "num_attention_heads" in fields.config else "n_head")
-    eps, dropout = fields.take("layer_norm_epsilon", 1e-5), fields.take("hidden_dropout", 0.0)
+    eps, dropout = fields.number("layer_norm_epsilon", 1e-5), fields.number("hidden_dropout", 0.0)
     count = "num_hidden_layers" if "num_hidden_layers" in fields.config else "n_layer"
     return {
         "context_length": fields.whole("seq_length", 2048), "d_model": width, "n_layers": fields.whole(count),
         "n_heads": heads, "d_ff": 4 * width, "vocab_size": fields.whole("vocab_size"), "position": "alibi",
         "embedding": {"name": "normed", "eps": eps, "bias": True, "dropout": 0.0},
-        "attention": {"name": "multi_head", "bias": True, "dropout": fields.take("attention_dropout", 0.0)},
+        "attention": {"name": "multi_head", "bias": True, "dropout": fields.number("attention_dropout", 0.0)},
         "feed_forward": {"name": "mlp", "activation": "gelu_tanh", "bias": True},
         "norm": {"name": "layer", "eps": eps, "bias": True}, "block": {"name": "pre", "dropout": dropout},
         "head": {"name": "language_model", "tied": bool(fields.take("tie_word_embeddings", True))},

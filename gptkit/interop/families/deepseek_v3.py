@@ -39,15 +39,16 @@ def read(fields: Fields) -> dict[str, Any]:
         **_experts.read(fields, "n_routed_experts", "moe_intermediate_size"),
         "d_shared": shared * width if isinstance(width, int) else 1, "score": "sigmoid",
         "renormalise": bool(fields.take("norm_topk_prob", True)),
-        "factor": float(fields.take("routed_scaling_factor", 2.5)), "groups": fields.whole("n_group", 8),
+        "factor": float(fields.number("routed_scaling_factor", 2.5)), "groups": fields.whole("n_group", 8),
         "active_groups": fields.whole("topk_group", 4), "balance": "bias", "balance_rate": None,
     }  # fmt: skip
     attention = {
         "name": "latent", "d_content": content, "d_value": fields.whole("v_head_dim"),
-        "kv_rank": fields.whole("kv_lora_rank"), "q_rank": fields.take("q_lora_rank", None),
+        "kv_rank": fields.whole("kv_lora_rank"), "q_rank": fields.whole_or("q_lora_rank", None),
         "bias": bool(fields.take("attention_bias", False)),
     }  # fmt: skip
-    interleaved, dense = bool(fields.take("rope_interleave", True)), fields.take("first_k_dense_replace", 3)
+    dense = fields.whole("first_k_dense_replace", 3, least=0)
+    interleaved = bool(fields.take("rope_interleave", True))
     sharpened = _sharpened(fields)
     section = _llama.read(fields, attention=attention)
     section["position"]["interleaved"] = interleaved

@@ -31,8 +31,8 @@ def read(fields: Fields) -> dict[str, Any]:
         bool(fields.take("new_decoder_architecture", False)),
         bool(fields.take("parallel_attn", True)),
     )
-    one, kv_heads = bool(fields.take("multi_query", True)), fields.take("num_kv_heads", None) or heads
-    bias, dropout = bool(fields.take("bias", False)), fields.take("hidden_dropout", 0.0)
+    one, kv_heads = bool(fields.take("multi_query", True)), fields.whole_or("num_kv_heads", heads)
+    bias, dropout = bool(fields.take("bias", False)), fields.number("hidden_dropout", 0.0)
     norms = fields.take("num_ln_in_parallel_attn", None) or (2 if new else 1)
     fields.only("apply_residual_connection_post_layernorm", False)
     if fields.take("alibi", False):
@@ -43,12 +43,12 @@ def read(fields: Fields) -> dict[str, Any]:
     return {
         "context_length": context, "d_model": width, "n_layers": fields.whole("num_hidden_layers"), "n_heads": heads,
         "n_kv_heads": kv_heads if new else 1 if one else heads,
-        "d_ff": fields.take("ffn_hidden_size", None) or 4 * width, "vocab_size": fields.whole("vocab_size"),
+        "d_ff": fields.whole_or("ffn_hidden_size", 4 * width), "vocab_size": fields.whole("vocab_size"),
         "embedding": {"name": "token", "dropout": 0.0},
         "position": rotary(fields, context=context),
-        "attention": {"name": "grouped_query", "bias": bias, "dropout": fields.take("attention_dropout", 0.0)},
+        "attention": {"name": "grouped_query", "bias": bias, "dropout": fields.number("attention_dropout", 0.0)},
         "feed_forward": {"name": "mlp", "activation": activation(fields, "activation", "gelu"), "bias": bias},
-        "norm": {"name": "layer", "eps": fields.take("layer_norm_epsilon", 1e-5), "bias": True},
+        "norm": {"name": "layer", "eps": fields.number("layer_norm_epsilon", 1e-5), "bias": True},
         "block": {**block, "dropout": dropout},
         "head": {"name": "language_model", "tied": bool(fields.take("tie_word_embeddings", True))},
     }  # fmt: skip

@@ -13,6 +13,7 @@ __all__ = ["ARCHITECTURE", "IGNORED", "SILENT", "layouts", "read", "write"]
 
 ARCHITECTURE = "Gemma2ForCausalLM"
 SILENT = {
+    "attn_logit_softcapping": 50.0,
     "final_logit_softcapping": 30.0,
     "head_dim": 256,
     "hidden_activation": "gelu_pytorch_tanh",
@@ -23,9 +24,9 @@ SILENT = {
 
 def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
-    cap, window = fields.take("attn_logit_softcapping", 50.0), fields.take("sliding_window", 4096)
-    attention = {"name": "soft_capped", "cap": float(cap)} if cap else {"name": "grouped_query"}
-    section = _gemma.read(fields, attention, fields.take("rms_norm_eps", 1e-6))
+    cap, window = _gemma.cap_of(fields, "attn_logit_softcapping"), fields.take("sliding_window", 4096)
+    attention = {"name": "soft_capped", "cap": cap} if cap else {"name": "grouped_query"}
+    section = _gemma.read(fields, attention, fields.number("rms_norm_eps", 1e-6))
     slides = _llama.types_of(fields, [i % 2 == 0 for i in range(section["n_layers"])])
     return _llama.windowed(section, window, slides)
 

@@ -30,7 +30,7 @@ def read(fields: Fields) -> dict[str, Any]:
     fields.only("attn_logit_softcapping", None)
     fields.take("_sliding_window_pattern", None)  # written, and not read again
     every, window = fields.whole("sliding_window_pattern", 6), fields.take("sliding_window", 4096)
-    eps = fields.take("rms_norm_eps", 1e-6)
+    eps = fields.number("rms_norm_eps", 1e-6)
     attention = {"name": "qk_norm", "per_head": True, "offset": 1.0, "eps": eps}
     fields.config = {**fields.config, "rope_parameters": whole, "rope_scaling": None}
     section = _gemma.read(fields, attention, eps)

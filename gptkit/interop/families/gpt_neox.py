@@ -24,7 +24,7 @@ def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
     heads, width = fields.whole("num_attention_heads"), fields.whole("hidden_size")
     context = fields.whole("max_position_embeddings", 2048)
-    bias, dropout = bool(fields.take("attention_bias", True)), fields.take("hidden_dropout", 0.0)
+    bias, dropout = bool(fields.take("attention_bias", True)), fields.number("hidden_dropout", 0.0)
     fields.only("attention_probs_dropout_prob", 0)
     fields.only("hidden_dropout_prob", 0)
     for name, ruling in (("rope_theta", "rotary_emb_base"), ("partial_rotary_factor", "rotary_pct")):
@@ -36,9 +36,9 @@ def read(fields: Fields) -> dict[str, Any]:
         "d_ff": fields.whole("intermediate_size"), "vocab_size": fields.whole("vocab_size"),
         "embedding": {"name": "token", "dropout": dropout},
         "position": rotary(fields, fraction=0.25, context=context, names=("rotary_emb_base", "rotary_pct")),
-        "attention": {"name": "multi_head", "bias": bias, "dropout": fields.take("attention_dropout", 0.0)},
+        "attention": {"name": "multi_head", "bias": bias, "dropout": fields.number("attention_dropout", 0.0)},
         "feed_forward": {"name": "mlp", "activation": activation(fields, "hidden_act", "gelu"), "bias": True},
-        "norm": {"name": "layer", "eps": fields.take("layer_norm_eps", 1e-5), "bias": True},
+        "norm": {"name": "layer", "eps": fields.number("layer_norm_eps", 1e-5), "bias": True},
         "block": {**block, "dropout": dropout},
         "head": {"name": "language_model", "tied": bool(fields.take("tie_word_embeddings", False))},
     }  # fmt: skip

@@ -23,7 +23,7 @@ def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
     heads, width = fields.whole("n_head"), fields.whole("n_embd")
     d_head = max(1, width // heads)
-    turning = fields.take("rotary_dim", None) or d_head
+    turning = fields.whole_or("rotary_dim", d_head)
     fields.only("scale_attn_weights", True)
     fields.only("rotary", True)
     for name in fields.named("summary_"):
@@ -31,13 +31,13 @@ def read(fields: Fields) -> dict[str, Any]:
     hidden = activation(fields, "activation_function", "gelu_new")
     return {
         "context_length": fields.whole("n_positions", 2048), "d_model": width, "n_layers": fields.whole("n_layer"),
-        "n_heads": heads, "d_ff": fields.take("n_inner", None) or 4 * width, "vocab_size": fields.whole("vocab_size"),
-        "embedding": {"name": "token", "dropout": fields.take("embd_pdrop", 0.0)},
+        "n_heads": heads, "d_ff": fields.whole_or("n_inner", 4 * width), "vocab_size": fields.whole("vocab_size"),
+        "embedding": {"name": "token", "dropout": fields.number("embd_pdrop", 0.0)},
         "position": {"name": "rotary", "base": BASE, "fraction": turning / d_head, "interleaved": True},
-        "attention": {"name": "multi_head", "bias": False, "dropout": fields.take("attn_pdrop", 0.0)},
+        "attention": {"name": "multi_head", "bias": False, "dropout": fields.number("attn_pdrop", 0.0)},
         "feed_forward": {"name": "mlp", "activation": hidden, "bias": True},
-        "norm": {"name": "layer", "eps": fields.take("layer_norm_epsilon", 1e-5), "bias": True},
-        "block": {"name": "parallel", "shared_norm": True, "dropout": fields.take("resid_pdrop", 0.0)},
+        "norm": {"name": "layer", "eps": fields.number("layer_norm_epsilon", 1e-5), "bias": True},
+        "block": {"name": "parallel", "shared_norm": True, "dropout": fields.number("resid_pdrop", 0.0)},
         "head": {"name": "language_model", "tied": bool(fields.take("tie_word_embeddings", False)), "bias": True},
     }  # fmt: skip
 

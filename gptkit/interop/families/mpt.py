@@ -35,12 +35,12 @@ def read(fields: Fields) -> dict[str, Any]:
     strange = sorted(set(attention) - NEUTRAL)
     if strange:
         fields.refuse("attn_config", f"{', '.join(strange)} is not known")
-    eps = fields.take("layer_norm_epsilon", 1e-5)
+    eps = fields.number("layer_norm_epsilon", 1e-5)
     fields.only("resid_pdrop", dropout, 0.0)
     return {
         "context_length": fields.whole("max_seq_len", 2048), "d_model": width, "n_layers": fields.whole("n_layers"),
         "n_heads": heads, "d_ff": 4 * width, "vocab_size": fields.whole("vocab_size"), "position": "alibi",
-        "embedding": {"name": "token", "dropout": fields.take("emb_pdrop", 0.0)},
+        "embedding": {"name": "token", "dropout": fields.number("emb_pdrop", 0.0)},
         "attention": {"name": "multi_head", "bias": False, "dropout": dropout, "scale": scale},
         "feed_forward": {"name": "mlp", "activation": "gelu", "bias": False},
         "norm": {"name": "layer", "eps": eps, "bias": False}, "block": {"name": "pre", "dropout": dropout},

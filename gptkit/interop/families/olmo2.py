@@ -20,7 +20,7 @@ _NORMS = {
 
 def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
-    eps = fields.take("rms_norm_eps", 1e-5)
+    eps = fields.number("rms_norm_eps", 1e-5)
     attention = {
         "name": "qk_norm",
         "per_head": False,

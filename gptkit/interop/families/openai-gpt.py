@@ -20,7 +20,7 @@ _MAPS = {
 
 def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
-    width, eps = fields.whole("n_embd"), fields.take("layer_norm_epsilon", 1e-5)
+    width, eps = fields.whole("n_embd"), fields.number("layer_norm_epsilon", 1e-5)
     for name in ("n_ctx", "predict_special_tokens", *fields.named("summary_")):
         fields.take(name, None)  # of the heads that classify
     fields.only("n_special", 0)
@@ -30,11 +30,11 @@ def read(fields: Fields) -> dict[str, Any]:
     return {
         "context_length": fields.whole("n_positions"), "d_model": width, "n_layers": fields.whole("n_layer"),
         "n_heads": fields.whole("n_head"), "d_ff": 4 * width, "vocab_size": fields.whole("vocab_size"),
-        "position": "learned", "embedding": {"name": "token", "dropout": fields.take("embd_pdrop", 0.1)},
-        "attention": {"name": "multi_head", "bias": True, "dropout": fields.take("attn_pdrop", 0.1)},
+        "position": "learned", "embedding": {"name": "token", "dropout": fields.number("embd_pdrop", 0.1)},
+        "attention": {"name": "multi_head", "bias": True, "dropout": fields.number("attn_pdrop", 0.1)},
         "feed_forward": {"name": "mlp", "activation": _ACTIVATIONS.get(kind, "gelu_tanh"), "bias": True},
         "norm": {"name": "layer", "eps": eps, "bias": True},
-        "block": {"name": "post", "dropout": fields.take("resid_pdrop", 0.1)},
+        "block": {"name": "post", "dropout": fields.number("resid_pdrop", 0.1)},
         "head": {"name": "language_model", "tied": bool(fields.take("tie_word_embeddings", True))},
     }  # fmt: skip
 

@@ -16,7 +16,7 @@ _UNUSED_ROWS = 2
 def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
     width, bias = fields.whole("hidden_size"), bool(fields.take("enable_bias", True))
-    dropout, before = fields.take("dropout", 0.1), bool(fields.take("do_layer_norm_before", True))
+    dropout, before = fields.number("dropout", 0.1), bool(fields.take("do_layer_norm_before", True))
     fields.only("word_embed_proj_dim", width)
     fields.only("layer_norm_elementwise_affine", True)
     fields.only("_remove_final_layer_norm", False)
@@ -27,7 +27,7 @@ def read(fields: Fields) -> dict[str, Any]:
         "d_ff": fields.whole("ffn_dim"), "vocab_size": fields.whole("vocab_size"),
         "embedding": {"name": "token", "dropout": 0.0},
         "position": {"name": "learned"},
-        "attention": {"name": "multi_head", "bias": bias, "dropout": fields.take("attention_dropout", 0.0)},
+        "attention": {"name": "multi_head", "bias": bias, "dropout": fields.number("attention_dropout", 0.0)},
         "feed_forward": {"name": "mlp", "activation": activation(fields, "activation_function", "relu"), "bias": bias},
         "norm": {"name": "layer", "eps": 1e-5, "bias": True},
         "block": {"name": "pre" if before else "post", "dropout": dropout},

@@ -18,8 +18,8 @@ SILENT = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
 
 def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
-    window, dropout = fields.take("sliding_window", None), fields.take("resid_pdrop", 0.0)
-    embedding = {"name": "token", "dropout": fields.take("embd_pdrop", 0.0)}
+    window, dropout = fields.take("sliding_window", None), fields.number("resid_pdrop", 0.0)
+    embedding = {"name": "token", "dropout": fields.number("embd_pdrop", 0.0)}
     fields.only("attention_bias", False)
     original, (name, rope) = fields.take("original_max_position_embeddings", 4096), told_rope(fields)
     kind = rope.get("rope_type", rope.get("type", "default"))

@@ -22,7 +22,7 @@ SILENT = {
 def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
     attention = {
-        "name": "qk_norm", "per_head": True, "eps": fields.take("rms_norm_eps", 1e-6),
+        "name": "qk_norm", "per_head": True, "eps": fields.number("rms_norm_eps", 1e-6),
         "bias": bool(fields.take("attention_bias", False)),
     }  # fmt: skip
     return qwen2.windows(fields, _llama.read(fields, attention=attention))

@@ -17,9 +17,10 @@ SILENT = {"max_position_embeddings": 4096, "num_key_value_heads": 32}
 
 def read(fields: Fields) -> dict[str, Any]:
     """The model section of a config."""
-    norm = {"name": "layer", "eps": fields.take("layer_norm_eps", 1e-5), "bias": True}
+    norm = {"name": "layer", "eps": fields.number("layer_norm_eps", 1e-5), "bias": True}
     attention = {"name": "grouped_query", "bias": bool(fields.take("use_qkv_bias", False)), "out_bias": False}
-    parallel, dropout = bool(fields.take("use_parallel_residual", False)), fields.take("hidden_dropout", 0.0)
+    parallel = bool(fields.take("use_parallel_residual", False))
+    dropout = fields.number("hidden_dropout", 0.0)
     fields.only("qk_layernorm", False)
     section = _llama.read(fields, attention=attention, norm=norm, fraction=0.25)
     block = {"name": "parallel", "shared_norm": True} if parallel else {"name": "pre"}
