@@ -23,7 +23,7 @@ from typing import Any
 from gptkit import registry
 from gptkit.errors import GptkitError
 from gptkit.registry import Component
-from gptkit.testing.checks import subjects_of
+from gptkit.testing.checks import ENVIRONMENT, subjects_of
 
 
 def state_around() -> dict[str, Any]:
@@ -59,14 +59,15 @@ def changes(parts: tuple[Component, ...]) -> str:
         parts: those of one module.
     """
     process = _process()
-    pickle.dump((parts, os.getcwd(), dict(os.environ), sys.path), process.stdin)
+    own = {key: value for key, value in os.environ.items() if key.startswith("GPTKIT_")}
+    pickle.dump((parts, os.getcwd(), {**ENVIRONMENT, **own}, sys.path), process.stdin)
     process.stdin.flush()
     return pickle.load(process.stdout)
 
 
 @cache
 def _process() -> Any:
-    known = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    known = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "gptkit.testing.afresh"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=known)
     atexit.register(process.communicate)
@@ -137,10 +138,11 @@ def _forked(parts: tuple[Component, ...]) -> str:
 def main() -> None:
     """Answer which changes each module makes, until nobody asks."""
     import numpy  # noqa: F401
-    import torch  # noqa: F401
+    import torch
 
     import gptkit.model.assemble  # noqa: F401
 
+    torch.set_num_threads(3)  # a number that nobody sets, so that a part that sets one is seen
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # what a module prints is no answer
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin
@@ -14,6 +15,7 @@ from gptkit.testing.subject import Refused, Subject
 
 _MODULES = ("contract", "model_laws", "reading", "masks", "text_laws", "training_laws")
 _found: list[Check] = []
+ENVIRONMENT = dict(os.environ)  # before any part was imported
 
 
 @dataclass(frozen=True)
