@@ -30,7 +30,8 @@ class MixtureOfExperts(FeedForward):
         d_expert: width of an expert; null takes d_ff / n_active.
         d_shared: width of a network that every token meets as well (DeepSeekMoE: Dai et al. 2024).
         shared_gate: whether a sigmoid of x decides how much of it counts (Qwen 2 MoE).
-        activation: of an expert; clamped_swiglu is that of gpt-oss.
+        activation: of an expert; clamped_swiglu is g sigmoid(1.702 g) (u + 1), where g is at most 7 and u
+            within 7 of 0 (gpt-oss).
         bias: whether the experts' maps have biases.
         score: softmax over all experts, sigmoid of each (DeepSeek-V3), or softmax over those taken.
         renormalise: whether the weights of the experts taken sum to 1.
