@@ -7,6 +7,7 @@ keep in step.
 
 from __future__ import annotations
 
+import math
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -54,6 +55,7 @@ def validate(config: Mapping[str, Any]) -> list[Problem]:
     problems = list(_unsafe(config, ""))
     if problems:
         return problems
+    problems += _endless(config, "")
     known = (
         set(options_of(settings.RunSettings))
         | {name.split(".")[0] for name in registry.SLOTS}
@@ -347,6 +349,18 @@ def _unsafe(value: Any, key: str) -> Iterator[Problem]:
         yield Problem(key, f"expected plain data, got {type(value).__name__}.")
 
 
+def _endless(value: Any, key: str) -> Iterator[Problem]:
+    """Numbers that are none, or have no end."""
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield from _endless(entry, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, (list, tuple)):
+        for index, entry in enumerate(value):
+            yield from _endless(entry, f"{key}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Problem(key, f"expected a finite number, got {value}.")
+
+
 def _sizes(config: Mapping[str, Any]) -> Iterator[Problem]:
     """Whether the numbers fit one another."""
     yield from _positive(config)
@@ -410,6 +424,14 @@ def _positive(config: Mapping[str, Any]) -> Iterator[Problem]:
         value = config.get(section, {}).get(name)
         if value is not None and not 0 <= value < top:
             yield Problem(key, f"expected a number from 0 up to but not {top:g}, got {value}.")
+    clip = config.get("trainer", {}).get("gradient_clip")
+    if clip is not None and clip <= 0:
+        yield Problem(
+            "trainer.gradient_clip", f"expected a number above 0, got {clip}.", "null does not clip."
+        )
+    seed = config.get("seed", 0)
+    if isinstance(seed, int) and not -(2**63) <= seed < 2**63:
+        yield Problem("seed", f"expected a number of 64 bits, got {seed}.")
 
 
 def _batches(config: Mapping[str, Any]) -> Iterator[Problem]:

@@ -139,3 +139,50 @@ def test_a_typo_under_torchrun_is_told_once(here: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.count("seeed: no such key. Did you mean seed?") == 1
     assert not (here / "runs").exists()
+
+
+def test_a_reader_that_goes_takes_nothing_of_the_run_with_it(here: Path) -> None:
+    words = " ".join([*SMOKE, "trainer.max_steps=40", "trainer.log_every=1", "logger=none"])
+    command = f"{sys.executable} -m gptkit train {words} 2>&1 | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=200)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1)
+    result = the_run(here).result()
+    assert result is not None
+    assert (result["status"], result["steps"]) == ("finished", 40)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["sampler.top_p=3"], "sampler.top_p: expected a number from 0 to 1"),
+        (["data=text", "data.path=none.txt"], "data.path=none.txt: there is no such file."),
+        (["tokenizer=gpt2", "model.vocab_size=10"], "10 rows cannot hold the tokenizer's 50257 tokens"),
+        (["position=learned", "model.position.max_positions=8"], "more than the 8 positions"),
+        (["optimizer.lr=-1", "schedule.warmup_steps=-1"], "optimizer.lr: expected a number of at least 0"),
+        (
+            ["trainer.gradient_clip=0"],
+            "trainer.gradient_clip: expected a number above 0, got 0. null does not",
+        ),
+        (["seed=99999999999999999999"], "seed: expected a number of 64 bits"),
+        (["optimizer.lr=nan"], "optimizer.lr: expected a finite number"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_a_folder_is_made(
+    words: list[str], told: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "debug=smoke", *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not (here / "runs").exists()
+    assert main(["config", "validate", "debug=smoke", *words]) == 2
+
+
+def test_latest_passes_over_a_run_that_failed_at_once(here: Path) -> None:
+    assert main(["train", "-q", *SMOKE, "trainer.max_steps=2"]) == 0
+    first = the_run(here)
+    broken = runs.create(first.config(), [], here / "runs")
+    broken.write_json("result.json", {"status": "failed", "error": "the text was gone"})
+    assert main(["train", "-q", "resume=latest", "trainer.max_steps=4"]) == 0
+    result = first.result()
+    assert result is not None
+    assert result["steps"] == 4
+    assert main(["train", "-q", f"resume={first.name}", "trainer.max_steps=3"]) == 2

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gptkit.errors import UserError
 from gptkit.generate.loop import continuations, generate, stream
 from gptkit.generate.samplers import Sample
 from gptkit.generate.speller import Speller
@@ -174,3 +175,15 @@ def test_signs_of_special_tokens_in_a_prompt_are_plain_text():
     assert gpt2.end_of_text not in tokens
     assert gpt2.decode(tokens) == "<|endoftext|>"
     assert prompt_rows(gpt2, "", gpt2.vocab_size) == [[gpt2.end_of_text]]
+
+
+def test_an_option_that_is_not_there_is_told_with_the_nearest() -> None:
+    import gptkit
+    from gptkit.text.tokenizers import build_tokenizer
+
+    model = gptkit.build(gptkit.compose(["debug=smoke", "tokenizer=byte"]))
+    model.tokenizer = build_tokenizer({"name": "byte"}, None)
+    with pytest.raises(UserError, match="no option 'max_tokns'. Did you mean 'max_tokens'"):
+        model.generate("a", max_tokns=3)
+    with pytest.raises(UserError, match="How tokens are drawn is the sampler's"):
+        model.generate("a", temperature=0.5)

@@ -46,7 +46,9 @@ def run(args: list[str]) -> int:
     if action == "show":
         show_config(read(words, folder), as_json="--json" in flags)
     elif action == "validate":
-        read(words, folder)
+        from gptkit.train.preflight import preflight
+
+        preflight(read(words, folder), read_text=False)
         print("The config can be built.")
     else:
         if len(words) != 2:

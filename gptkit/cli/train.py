@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -71,9 +72,11 @@ def _start(words: list[str], config_dir: str | None) -> Run:
     from gptkit import run as runs
     from gptkit.compose import expand
     from gptkit.train.launch import devices
+    from gptkit.train.preflight import preflight
 
     config = _composed(words, config_dir)
-    devices(config)  # what is not there is told before a folder is made
+    devices(config)  # what is not there, or does not fit, is told before a folder is made
+    preflight(config)
     return runs.create(config, expand(words, config_dir=config_dir))
 
 
@@ -86,7 +89,7 @@ def _again(spec: str, words: list[str], config_dir: str | None) -> tuple[Run, di
     from gptkit import run as runs
 
     root, words = take_key(words, "run_root")
-    found = runs.find(spec, root or "runs")
+    found = _found(spec, root or "runs")
     before = found.config()
     if found.status == "running":
         raise RunError(f"{found.path} is being trained by another process.")
@@ -97,6 +100,16 @@ def _again(spec: str, words: list[str], config_dir: str | None) -> tuple[Run, di
         )
     config = str(found.path / runs.CONFIG)
     return found, _composed([f"config={config}", *words], config_dir) if words else before
+
+
+def _found(spec: str, root: str) -> Run:
+    """The run that is meant; `latest` passes over those that failed before they held anything."""
+    from gptkit import run as runs
+
+    if spec == runs.LATEST:
+        with contextlib.suppress(RunError):
+            return runs.find(spec, root, loadable=True)
+    return runs.find(spec, root)
 
 
 def _go_on(spec: str, words: list[str], config_dir: str | None) -> Run:

@@ -26,9 +26,9 @@ _STYLES = {
 
 def make_board(jobs: Sequence[Job], at_once: int, *, quiet: bool, later: Callable[[], int] = int) -> Board:
     """The board that fits where standard error goes; it shows the jobs of a list that may grow."""
-    from rich.console import Console
+    from gptkit.train.console import LastingConsole
 
-    console = Console(stderr=True, highlight=False)
+    console = LastingConsole(stderr=True, highlight=False)
     live = console.is_terminal and not (console.is_dumb_terminal or console.legacy_windows or quiet)
     return (_Table if live else Board)(jobs, at_once, console, quiet=quiet, later=later)
 

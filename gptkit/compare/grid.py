@@ -152,13 +152,14 @@ def check_trainable(
         ConfigError: some cannot be trained, or two are one and the same.
     """
     from gptkit.text.shards import prepare
+    from gptkit.train.preflight import preflight
 
     wrong: dict[str, list[str]] = {}
     same: dict[str, list[str]] = {}
     for words, config in configs.items():
         same.setdefault(json.dumps(config, sort_keys=True), []).append(words)
         try:
-            sizes(config)
+            preflight(config, read_text=read_text)
             if read_text and not prepare(config).val_split and "val_" in (metric or "val_"):
                 raise DataError(
                     "No text is kept for validation, which variants are compared by. Set data.val_fraction, "

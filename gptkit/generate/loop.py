@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,6 +133,11 @@ def sampler_for(model: nn.Module, choice: Choice) -> Sampler:
         raise ConfigError(problems)
     node = schema.normal_part(registry.SLOTS["sampler"], choice)
     return registry.load("sampler", node["name"])(**schema.part_options("sampler", node))
+
+
+OPTIONS = tuple(
+    name for name, p in inspect.signature(continuations).parameters.items() if p.kind is p.KEYWORD_ONLY
+)
 
 
 class _Row:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, did_you_mean
 from gptkit.model.cache import Caches
 from gptkit.model.interfaces import (
     Block,
@@ -226,12 +226,16 @@ class GPT(nn.Module):
         """Continue a text; see `gptkit.generate.loop.generate` for the options.
 
         Raises:
-            UserError: the model has no tokenizer; `gptkit.load` gives one.
+            UserError: the model has no tokenizer; `gptkit.load` gives one. Or there is no such option.
         """
         if self.tokenizer is None:
             raise UserError(
                 "This model has no tokenizer, so it cannot read a prompt. Set model.tokenizer, or use gptkit.load."
             )
-        from gptkit.generate.loop import generate
+        from gptkit.generate.loop import OPTIONS, generate
 
+        for name in options.keys() - set(OPTIONS):
+            hint = did_you_mean(name, OPTIONS) or f"Options: {', '.join(OPTIONS)}."
+            told = "How tokens are drawn is the sampler's: sampler={'name': 'sample', 'temperature': 0.7}."
+            raise UserError(f"generate has no option {name!r}. {hint} {told}")
         return generate(self, self.tokenizer, prompt, **options)

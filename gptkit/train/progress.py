@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from gptkit.numbers import amount
+from gptkit.train.console import LastingConsole, LastingStream
 from gptkit.train.summary import summary
 from gptkit.train.terminal import duration, safe, writable
 
@@ -47,8 +48,8 @@ class Progress:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        console = console or Console(stderr=True)
-        self._out: TextIO = console.file  # type: ignore[assignment]
+        console = console or LastingConsole(stderr=True)
+        self._out: Any = LastingStream(console)
         self._console = console
         drawable = console.is_terminal and not (console.is_dumb_terminal or console.legacy_windows)
         self._live, self._quiet = drawable and not quiet, quiet

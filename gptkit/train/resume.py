@@ -53,8 +53,12 @@ def reconfigure(run: Run, config: Mapping[str, Any]) -> None:
         ConfigError: the config cannot be built, or differs in what decides the weights.
     """
     checked = schema.check(dict(config))
-    if run.checkpoints.steps():
+    if done := run.checkpoints.steps():
         check_resumable(completed(run.config()), completed(checked))
+        asked = completed(checked)["trainer"]["max_steps"]
+        if asked < max(done):
+            told = f"the run has done {max(done)} steps already, and cannot end after {asked}."
+            raise ConfigError([Problem("trainer.max_steps", told, f"Take more than {max(done)}.")])
     run.write_json(CONFIG, checked)
 
 

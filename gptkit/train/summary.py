@@ -13,6 +13,7 @@ from rich.text import Text
 
 from gptkit.numbers import amount
 from gptkit.train import metrics
+from gptkit.train.console import LastingConsole
 from gptkit.train.terminal import duration, safe, writable
 from gptkit.train.terminal_curve import terminal_curve
 
@@ -32,7 +33,7 @@ def summary(
         run_path: the run's folder, as the user would write it.
         console: where to; standard output if not given.
     """
-    console = console or Console(highlight=False)
+    console = console or LastingConsole(highlight=False)
     width = min(WIDTH, console.width)
     plain = not writable("⣿●╰─│┤", console.file)
     rule = "-" if plain else "─"

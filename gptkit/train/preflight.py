@@ -1,0 +1,63 @@
+"""What can be seen of a config before anything is trained: whether its parts fit one another and its text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gptkit.errors import ConfigError, GptkitError, Problem
+
+
+def preflight(config: Mapping[str, Any], *, read_text: bool = True) -> None:
+    """Build a model without its weights, and what trains and samples it, and read its text.
+
+    Args:
+        config: whole.
+        read_text: encode the text, which training would otherwise do; it is kept.
+
+    Raises:
+        ConfigError: it cannot be trained; carries everything that is wrong.
+    """
+    from gptkit.text.shards import prepare
+
+    problems: list[Problem] = []
+
+    def attempt(what: Callable[[], Any]) -> Any:
+        try:
+            return what()
+        except ConfigError as error:
+            problems.extend(error.problems)
+        except GptkitError as error:
+            problems.append(Problem("", str(error)))
+
+    attempt(lambda: _model(config))
+    for slot in ("objective", "optimizer", "schedule", "sampler"):
+        attempt(lambda slot=slot: _part(config, slot))
+    if read_text:
+        attempt(lambda: prepare(config))
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+
+
+def _model(config: Mapping[str, Any]) -> None:
+    """Build it, and see whether it reads the tokens and the whole context."""
+    from gptkit.model.assemble import build
+    from gptkit.text.vocabulary import vocabulary
+
+    free = {**config, "model": {**config["model"], "vocab_size": None}}
+    model = build(config, vocab_size=vocabulary(free), device="meta")
+    context, reach = config["model"]["context_length"], model.max_positions
+    if reach is not None and context > reach:
+        told = f"{context} tokens are more than the {reach} positions that model.position can tell."
+        raise ConfigError(
+            [Problem("model.context_length", told, f"Take {reach} or less, or more positions.")]
+        )
+
+
+def _part(config: Mapping[str, Any], slot: str) -> None:
+    """Have a part look at its options."""
+    from gptkit import registry, schema
+
+    node = config.get(slot)
+    if node:
+        registry.load(slot, node["name"])(**schema.part_options(slot, node))
