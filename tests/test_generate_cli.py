@@ -170,7 +170,7 @@ MISTAKES = [
     (["sampler=greedy", "top_k=3"], "top_k: the sampler 'greedy' takes no such option. Add sampler=sample."),
     (["top_k=0"], "sampler.top_k: expected a whole number of 1 or more, or null to leave it out, got 0."),
     (["top_k=2.5"], "top_k: expected a whole number or null, got the number 2.5."),
-    (["temperature=nan"], "sampler.temperature: expected a number of 0 or more, got nan."),
+    (["temperature=nan"], "sampler.temperature: expected a finite number, got nan."),
     (["temperature=-1"], "sampler.temperature"),
     (["repetition_penalty=0"], "sampler.repetition_penalty: expected a number above 0"),
     (["min_p=inf"], "sampler.min_p"),

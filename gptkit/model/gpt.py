@@ -5,6 +5,7 @@ tokens -> embedding (and position) -> blocks -> norm -> head -> a score for each
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -141,7 +142,7 @@ class GPT(nn.Module):
             padding, documents, prefix: as of `forward`.
             reduction: `mean` over the targets that count, or their `sum`.
         """
-        with one_gradient():
+        with nullcontext() if torch.compiler.is_compiling() else one_gradient():
             x = self.hidden(tokens, padding=padding, documents=documents, prefix=prefix)
             loss = self.head.loss(x, targets, reduction)
         if not self.penalised or not self.training:
