@@ -9,8 +9,8 @@ system cannot fork, after those asked about before.
 from __future__ import annotations
 
 import atexit
+import json
 import os
-import pickle
 import random
 import subprocess
 import sys
@@ -18,11 +18,12 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 from gptkit import registry
 from gptkit.errors import GptkitError
-from gptkit.registry import Component
+from gptkit.registry import Component, Origin
 from gptkit.testing.checks import ENVIRONMENT, subjects_of
 
 
@@ -60,16 +61,32 @@ def changes(parts: tuple[Component, ...]) -> str:
     """
     process = _process()
     own = {key: value for key, value in os.environ.items() if key.startswith("GPTKIT_")}
-    pickle.dump((parts, os.getcwd(), {**ENVIRONMENT, **own}, sys.path), process.stdin)
+    place = os.getcwd(), {**ENVIRONMENT, **own}, sys.path
+    process.stdin.write(json.dumps([[_written(part) for part in parts], *place]) + "\n")
     process.stdin.flush()
-    return pickle.load(process.stdout)
+    return json.loads(process.stdout.readline())
+
+
+def _written(part: Component) -> dict[str, Any]:
+    """A part as JSON can hold it."""
+    origin = {**vars(part.origin), "location": str(part.origin.location)}
+    source = str(part.source) if part.source else None
+    names = {key: getattr(part, key) for key in ("slot", "name", "module", "attribute")}
+    return {**names, "origin": origin, "source": source}
+
+
+def _read(told: Mapping[str, Any]) -> Component:
+    origin = Origin(**{**told["origin"], "location": Path(told["origin"]["location"])})
+    return Component(**{**told, "origin": origin, "source": Path(told["source"]) if told["source"] else None})
 
 
 @cache
 def _process() -> Any:
     known = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "gptkit.testing.afresh"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=known)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=known, encoding="utf-8"
+    )
     atexit.register(process.communicate)
     return process
 
@@ -143,15 +160,12 @@ def main() -> None:
     import gptkit.model.assemble  # noqa: F401
 
     torch.set_num_threads(3)  # a number that nobody sets, so that a part that sets one is seen
-    with os.fdopen(os.dup(1), "wb") as answers:
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)  # what a module prints is no answer
-        while True:
-            try:
-                parts, *place = pickle.load(sys.stdin.buffer)
-            except EOFError:
-                return
+        for question in sys.stdin:
+            parts, *place = json.loads(question)
             _enter(*place)
-            pickle.dump(_forked(parts), answers)
+            answers.write(json.dumps(_forked(tuple(map(_read, parts)))) + "\n")
             answers.flush()
 
 
