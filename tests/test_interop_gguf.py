@@ -18,7 +18,7 @@ from gptkit.errors import RunError, UserError
 from gptkit.interop import families
 from gptkit.interop.gguf import ABSENT, ARCHITECTURES, save_gguf, weights
 from gptkit.interop.hugging_face import to_hf
-from test_interop_families import (
+from peers import (
     BLOOM,
     DEEPSEEK,
     FAMILIES,

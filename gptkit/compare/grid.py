@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gptkit.compare.equal import Budget, matching_width, sizes, tokens_per_step
+from gptkit.compare.results import Point
 from gptkit.compare.spaces import Tuning, words_of
 from gptkit.compare.variants import Variant, key_of
 from gptkit.errors import ConfigError, DataError, GptkitError, Problem
@@ -51,7 +52,7 @@ class Grid:
                     self.configs[variant.label, seed] = config
             except ConfigError as error:
                 for problem in dict.fromkeys(error.problems):
-                    wrong.setdefault(problem, []).append(variant.words_that_differ)
+                    wrong.setdefault(problem, []).append(Point(0, variant.values, 0, []).words)
         if wrong:
             raise ConfigError(
                 problem if len(points) == len(self.variants) else Problem("; ".join(points), str(problem))
@@ -151,7 +152,6 @@ def check_trainable(
     Raises:
         ConfigError: some cannot be trained, or two are one and the same.
     """
-    from gptkit.text.shards import prepare
     from gptkit.train.preflight import preflight
 
     wrong: dict[str, list[str]] = {}
@@ -159,8 +159,8 @@ def check_trainable(
     for words, config in configs.items():
         same.setdefault(json.dumps(config, sort_keys=True), []).append(words)
         try:
-            preflight(config, read_text=read_text)
-            if read_text and not prepare(config).val_split and "val_" in (metric or "val_"):
+            data = preflight(config, read_text=read_text)
+            if data and not data.val_split and "val_" in (metric or "val_"):
                 raise DataError(
                     "No text is kept for validation, which variants are compared by. Set data.val_fraction, "
                     "or compare by metric=train_loss."

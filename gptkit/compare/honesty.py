@@ -72,11 +72,10 @@ def _missing(results: Results, comparison: Comparison) -> Iterator[Caution]:
     gone = [run for run in results.runs if run.status != "finished"]
     if gone:
         told = ", ".join(f"{run.label} seed {run.seed} ({run.status})" for run in gone[:6])
-        more = f" and {len(gone) - 6} more" if len(gone) > 6 else ""
         yield Caution(
             "missing_runs",
-            f"Left out: {told}{more}. What failed is not a matter of chance. Where seeds are missing, the ranking "
-            "goes by those that all variants have, and a mean may be of others.",
+            f"Left out: {told}{_more(gone, 6)}. What failed is not a matter of chance. Where seeds are missing, the "
+            "ranking goes by those that all variants have, and a mean may be of others.",
         )
     for label, seeds in comparison.left_out.items():
         told = ", ".join(map(str, seeds))
@@ -93,7 +92,7 @@ def _missing(results: Results, comparison: Comparison) -> Iterator[Caution]:
         )
 
 
-def _more(many: Sequence[str], shown: int) -> str:
+def _more(many: Sequence[object], shown: int) -> str:
     return f" and {len(many) - shown} more" if len(many) > shown else ""
 
 
@@ -272,8 +271,8 @@ def _ties(results: Results, comparison: Comparison) -> Iterator[Caution]:
         if (gap := comparison.between(a.label, b.label)) and gap.n_pairs > 1 and not gap.told_apart
     ]
     if tied:
-        more = f" and {len(tied) - 4} more" if len(tied) > 4 else ""
-        yield Caution("ties", f"Further down, the order of these may be chance: {', '.join(tied[:4])}{more}.")
+        told = f"{', '.join(tied[:4])}{_more(tied, 4)}"
+        yield Caution("ties", f"Further down, the order of these may be chance: {told}.")
 
 
 def _rates(results: Results, comparison: Comparison) -> Iterator[Caution]:

@@ -95,10 +95,8 @@ class Plan:
         Raises:
             ConfigError: some cannot; carries what is wrong with each.
         """
-        configs: dict[str, Config] = {}
-        for point, config in zip(self.points, self.configs, strict=True):
-            if point.seed == self.asked.seeds[0]:
-                configs[" ".join(f"{key}={value}" for key, value in point.variant.items())] = config
+        both = zip(self.points, self.configs, strict=True)
+        configs = {point.words: config for point, config in both if point.seed == self.asked.seeds[0]}
         check_trainable(configs, read_text=read_text, metric=self.asked.metric)
 
     def create(self) -> Path:

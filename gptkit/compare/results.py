@@ -49,6 +49,11 @@ class Point:
         return _short(self.variant)
 
     @property
+    def words(self) -> str:
+        """What tells the variant from the others, as it was typed: `position=rotary model.n_heads=8`."""
+        return " ".join(f"{key}={value}" for key, value in self.variant.items())
+
+    @property
     def name(self) -> str:
         """The point in words: `rotary, seed 1`; a trial with what it tries: `rotary, lr=0.0003, seed 1000`."""
         return f"{self.label if self.trial is None else self.tried}, seed {self.seed}"

@@ -22,11 +22,6 @@ class Variant:
     def label(self) -> str:
         return Point(0, self.values, 0, []).label
 
-    @property
-    def words_that_differ(self) -> str:
-        """`position=rotary model.n_heads=2`."""
-        return " ".join(f"{key}={value}" for key, value in self.values.items())
-
 
 def variants(
     words: Sequence[str],

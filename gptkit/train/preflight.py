@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gptkit.errors import ConfigError, GptkitError, Problem
 
+if TYPE_CHECKING:
+    from gptkit.text.shards import Dataset
 
-def preflight(config: Mapping[str, Any], *, read_text: bool = True) -> None:
+
+def preflight(config: Mapping[str, Any], *, read_text: bool = True) -> Dataset | None:
     """Build a model without its weights, and what trains and samples it, and read its text.
 
     Args:
         config: whole.
         read_text: encode the text, which training would otherwise do; it is kept.
+
+    Returns:
+        The text; None where it was not read.
 
     Raises:
         ConfigError: it cannot be trained; carries everything that is wrong.
@@ -33,10 +39,10 @@ def preflight(config: Mapping[str, Any], *, read_text: bool = True) -> None:
     attempt(lambda: _model(config))
     for slot in ("objective", "optimizer", "schedule", "sampler"):
         attempt(lambda slot=slot: _part(config, slot))
-    if read_text:
-        attempt(lambda: prepare(config))
+    data = attempt(lambda: prepare(config)) if read_text else None
     if problems:
         raise ConfigError(dict.fromkeys(problems))
+    return data
 
 
 def _model(config: Mapping[str, Any]) -> None:
