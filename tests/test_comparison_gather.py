@@ -128,6 +128,14 @@ def test_what_follows_from_the_seed_makes_no_variant(here: Path) -> None:
     assert gather_runs("r*").varied == ["position", "data.val_fold"]
 
 
+def test_other_values_for_each_seed_make_no_variant_where_variants_share_seeds(here: Path) -> None:
+    words = [(position, seed) for position in ("rotary", "none") for seed in (1, 2)]
+    for number, (position, seed) in enumerate(words):
+        told = [f"position={position}", f"seed={seed}", f"data.val_fold={seed + 4}"]
+        write(here / f"r{number}", gptkit.compose([*TINY, *told]))
+    assert gather_runs("r*").varied == ["position"]
+
+
 def test_what_differs_with_the_seed_alone_is_a_variant_where_no_seed_is_shared(here: Path) -> None:
     for seed in (1, 2):
         write(here / f"r{seed}", gptkit.compose([*TINY, f"seed={seed}", f"optimizer.lr={seed}e-3"]))
