@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from collections.abc import Callable
 import torch
 
 from gptkit.train.allocator import KeptMemory
+from gptkit.train.hardware import memory_bytes
 
 
 def main() -> None:
@@ -36,12 +36,11 @@ def main() -> None:
         times.append(step(loss_of, optimizer, length, arguments.precision))
         if arguments.side == "gptkit":
             memory.after_step()  # as `gptkit train` does on a CPU
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(
         json.dumps(
             {
                 "tokens_per_second": 2 * length / statistics.median(times[2:]),
-                "peak_bytes": peak,
+                "peak_bytes": memory_bytes("cpu"),
                 "seconds": times,
             }
         )
