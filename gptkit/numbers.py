@@ -19,6 +19,11 @@ def quantity(value: float, unit: str) -> str:
     return f"{digits} {letter}{unit}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: `1 seed`, `2,000 seeds`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> tuple[str, str]:
     """Digits, and the letter of the largest unit in which they are at least 1; none for less than a thousand
     and for what is not finite."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gptkit.cli.arguments import split_flags, take_key
 from gptkit.errors import UserError
@@ -199,7 +199,7 @@ def _list(made: Plan, *, as_json: bool) -> None:
     from rich.table import Table
 
     from gptkit.compare.equal import sizes, tokens_per_step
-    from gptkit.numbers import amount
+    from gptkit.numbers import amount, counted
 
     seeds = made.asked.seeds
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -220,12 +220,13 @@ def _list(made: Plan, *, as_json: bool) -> None:
         table.add_row(point.label, ",".join(map(str, seeds)), *numbers)
     console = Console(highlight=False)
     console.print(table)
-    count: Any = len(made.points)
     tuning = made.asked.tuning
     if tuning:
         trials = tuning.trials * len(made.labels) * len(tuning.seeds)
-        told = f"{trials} trials first: {tuning.trials} of each variant, on seed "
+        told = f"{counted(trials, 'trial')} first: {tuning.trials} of each variant, on seed "
         console.print(f"{told}{', '.join(map(str, tuning.seeds))}.")
         for values in tuning.values:
             console.print(f"  {' '.join(f'{key}={value}' for key, value in values.items())}", markup=False)
-    console.print(f"{count} jobs: {len(made.labels)} variants with {len(seeds)} seeds each. Nothing was run.")
+    jobs, variants = counted(len(made.points), "job"), counted(len(made.labels), "variant")
+    each = " each" if len(made.labels) > 1 else ""
+    console.print(f"{jobs}: {variants} with {counted(len(seeds), 'seed')}{each}. Nothing was run.")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from gptkit.numbers import counted
 from gptkit.train.terminal import duration
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class Board:
 
     def __enter__(self) -> Board:
         done = sum(job.state in ("finished", "pruned") for job in self.jobs)
-        self.say(f"{len(self.jobs) + self.later()} jobs, {done} done before, {self.at_once} at once")
+        self.say(
+            f"{counted(len(self.jobs) + self.later(), 'job')}, {done} done before, {self.at_once} at once"
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

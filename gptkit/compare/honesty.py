@@ -198,7 +198,7 @@ def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
     """Whether losses still fall by more than what variants differ by."""
     told = [d for d in comparison.differences if d.n_pairs > 1]
     shown = [d for d in told if d.told_apart]
-    gaps = [abs(d.mean) for d in shown or told]
+    gaps = [abs(d.mean) for d in shown or told if not d.equal]
     if not gaps:
         return
     falling = {}
@@ -255,10 +255,12 @@ def _overlap(results: Results, comparison: Comparison) -> Iterator[Caution]:
     gap = comparison.between(first.label, second.label)
     if gap is None or gap.told_apart or gap.n_pairs < 2:
         return
-    yield Caution(
-        "tie_at_the_top",
-        f"{first.label} stands first by its mean alone: it cannot be told apart from {second.label}.",
-    )
+    if gap.equal:
+        same = [one.label for one in comparison.ranking if one.scores == first.scores]
+        told = f"{', '.join(same[:6])}{_more(same, 6)} share the first place: their scores are equal with every seed."
+    else:
+        told = f"{first.label} stands first by its mean alone: it cannot be told apart from {second.label}."
+    yield Caution("tie_at_the_top", told)
 
 
 def _ties(results: Results, comparison: Comparison) -> Iterator[Caution]:
@@ -268,7 +270,9 @@ def _ties(results: Results, comparison: Comparison) -> Iterator[Caution]:
     tied = [
         f"{a.label} and {b.label}"
         for a, b in itertools.pairwise(comparison.ranking[1:])
-        if (gap := comparison.between(a.label, b.label)) and gap.n_pairs > 1 and not gap.told_apart
+        if (gap := comparison.between(a.label, b.label))
+        and gap.n_pairs > 1
+        and not (gap.told_apart or gap.equal)
     ]
     if tied:
         told = f"{', '.join(tied[:4])}{_more(tied, 4)}"

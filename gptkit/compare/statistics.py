@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TypeGuard
 
 from gptkit.compare.results import Results, score
+from gptkit.compare.verdict import verdict_of
 from gptkit.errors import UserError
 
 ALPHA, POWER, MOST_SEEDS = 0.05, 0.8, 1000
@@ -24,7 +25,6 @@ UNITS = {
     "train_loss": "nats",
 }
 _RESAMPLES = 2000
-MOST_SAID = 12  # sentences of a verdict on single pairs
 MOST_RESAMPLED = 400  # pairs of which each has its bootstrap interval
 
 
@@ -71,7 +71,7 @@ class Difference:
         sd_unpaired: of a difference of runs of different seeds, sqrt(sd_a^2 + sd_b^2).
         effect: mean / sd_paired (Cohen's d_z): how many of the spreads that seeds bring.
         more_seeds: how many more would show a difference of this size with power 0.8 after correction;
-            0 where it is shown, None where it cannot be told or more than 1,000 are needed.
+            0 where it is shown, None where it cannot be told, more than 1,000 are needed, or both are equal.
     """
 
     a: str
@@ -91,6 +91,11 @@ class Difference:
     def told_apart(self) -> bool:
         """Whether the corrected test tells them apart."""
         return self.p_holm < ALPHA
+
+    @property
+    def equal(self) -> bool:
+        """Whether both came out the same, to the last digit, with every seed."""
+        return self.n_pairs > 0 and self.mean == 0 and not self.sd_paired > 0
 
     @property
     def pairing_pays(self) -> float:
@@ -328,70 +333,3 @@ def _lettered(ranking: Sequence[Summary], differences: Sequence[Difference]) -> 
         label: "".join(chr(97 + i) for i, g in enumerate(groups[:26]) if label in g) for label in labels
     }
     return [replace(one, letters=letters[one.label]) for one in ranking]
-
-
-def verdict_of(
-    ranking: Sequence[Summary], differences: Sequence[Difference], unit: str, baseline: str | None = None
-) -> list[str]:
-    """What it comes to, in sentences: the best first, then what cannot be told apart."""
-    if not ranking:
-        return ["No run has ended well, so there is nothing to compare."]
-    if len(ranking) == 1:
-        return [f"Only {ranking[0].label} has ended well, so there is nothing to compare it with."]
-    if not differences:
-        return [f"The baseline {baseline} has no score, so nothing can be held against it."]
-    if all(d.n_pairs == 0 for d in differences):
-        return [
-            "No two variants share a seed that both finished, so none can be compared: take the same seeds."
-        ]
-    if all(d.n_pairs < 2 for d in differences):
-        best = ranking[0]
-        return [
-            f"With one seed nothing can be told: {best.label} came out lowest ({best.mean:.4g} {unit}), and another "
-            "seed may turn that round. Take seed=1,2,3 or more."
-        ]
-    held = [d for d in differences if baseline is not None or ranking[0].label in (d.a, d.b)]
-    better = [d for d in held if d.told_apart]
-    tied = [d for d in held if not d.told_apart and d.n_pairs > 1]
-    sentences = [said(d, unit) for d in [*better, *tied][:MOST_SAID]]
-    unsaid = [d.told_apart for d in [*better, *tied][MOST_SAID:]]
-    if unsaid:
-        first = baseline or ranking[0].label
-        sentences.append(
-            f"Of the {len(unsaid)} other variants held against {first}, {sum(unsaid)} can be told apart from it."
-        )
-    few = [d.b if d.a == (baseline or ranking[0].label) else d.a for d in held if d.n_pairs < 2]
-    if few:
-        first = baseline or ranking[0].label
-        sentences.append(
-            f"Nothing can be told of {first} against {', '.join(few)}: fewer than two seeds finished both."
-        )
-    seen = set(map(id, held))
-    rest = [d for d in differences if id(d) not in seen]
-    shown = sum(d.told_apart for d in rest)
-    if rest:
-        pairs = f"Of the {len(rest)} other pairs" if len(rest) > 1 else "Of the one other pair"
-        sentences.append(f"{pairs} {shown} can be told apart; the table has each.")
-    return sentences
-
-
-def said(d: Difference, unit: str) -> str:
-    """One difference in a sentence."""
-    half = (d.interval[1] - d.interval[0]) / 2
-    size = f"{abs(d.mean):.3g} ± {half:.2g}"
-    if d.told_apart:
-        better, worse = (d.a, d.b) if d.mean < 0 else (d.b, d.a)
-        proof = f"{d.n_pairs} paired seeds, {_p(d.p_holm)} after Holm"
-        return f"{better} is better than {worse} by {size} {unit} ({proof})."
-    more = (
-        "more than 1,000 seeds would be needed to show so small a difference"
-        if d.more_seeds is None
-        else f"about {d.more_seeds} more seed{'s' * (d.more_seeds != 1)} would settle a difference of this size"
-    )
-    return (
-        f"{d.a} and {d.b} cannot be told apart (difference {size} {unit}, {d.n_pairs} paired seeds; {more})."
-    )
-
-
-def _p(value: float) -> str:
-    return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"

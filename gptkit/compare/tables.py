@@ -128,7 +128,13 @@ def differences(comparison: Comparison) -> Table:
     for d in comparison.differences[:MOST_ROWS]:
         cells = [f"{d.a} − {d.b}", signed(d.mean), _between(d.interval), _between(d.bootstrap), _p(d.p_holm)]
         cells += [str(d.n_pairs), shown(d.effect, 1).replace("-", "−"), "yes" if d.told_apart else "no"]
-        rows.append([*map(Cell, cells[:7]), Cell(cells[7], marked=d.told_apart), Cell(_settles(d))])
+        rows.append(
+            [
+                *map(Cell, cells[:7]),
+                Cell("equal" if d.equal else cells[7], marked=d.told_apart),
+                Cell(_settles(d)),
+            ]
+        )
     notes = ["Differences are taken within each seed; below zero the first of the pair is better."]
     if len(comparison.differences) > MOST_ROWS:
         notes.append(f"The first {MOST_ROWS} of {len(comparison.differences):,} pairs; results.json has all.")
@@ -145,7 +151,7 @@ def _p(value: float) -> str:
 
 
 def _settles(d: Difference) -> str:
-    if d.told_apart:
+    if d.told_apart or (d.equal and d.n_pairs > 1):
         return "–"
     return "unknown" if d.n_pairs < 2 else "over 1,000" if d.more_seeds is None else f"{d.more_seeds:,}"
 

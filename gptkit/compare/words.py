@@ -12,6 +12,7 @@ from gptkit.compare import series
 from gptkit.compare.results import Results
 from gptkit.compare.statistics import Comparison
 from gptkit.compare.tables import clean, scaled
+from gptkit.numbers import counted
 
 _MOST_NAMED = 8
 _PAYS = 1.5  # times less variance, from which pairing is said to gain
@@ -39,7 +40,7 @@ def question(results: Results, comparison: Comparison) -> str:
     ended = sum(run.status == "finished" for run in results.runs)
     told = [f"Which {keys} gives the lowest {metric(comparison).replace(', ', ' (')})?"]
     told.append(
-        f"{_count(variants, 'variant')}, {_count(seeds, 'seed')}: {_count(len(results.runs), 'run')}"
+        f"{counted(variants, 'variant')}, {counted(seeds, 'seed')}: {counted(len(results.runs), 'run')}"
         f"{', all finished' if ended == len(results.runs) else f', of which {ended:,} finished'}."
     )
     told += [line for line in (budget(results), matched(results)) if line]
@@ -108,7 +109,7 @@ def pairing(comparison: Comparison) -> str:
     if not gains:
         return ""
     span = f", {gains[0]:.3g} to {gains[-1]:.3g}" if len(gains) > 1 else ""
-    middle, told = statistics.median(gains), f"(the median of {_count(len(gains), 'pair')}{span})"
+    middle, told = statistics.median(gains), f"(the median of {counted(len(gains), 'pair')}{span})"
     if middle < _PAYS:
         return (
             f"Pairing by seed gains little here: the variance of an unpaired difference is {middle:.3g} × that of a "
@@ -129,7 +130,3 @@ def failures(results: Results) -> list[tuple[str, str]]:
 def lines_of(text: str) -> str:
     """The lines of a log without control characters."""
     return "\n".join(clean(line.expandtabs(4)) for line in text.splitlines())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
