@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gptkit.cli.interrupt import end_while_importing
 from gptkit.errors import GptkitError, did_you_mean
 
 _FIRST = (
@@ -52,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 is success, 2 a mistake of the user's, told in one message, 1 any other failure, 130 and 143 a run
     that a signal stopped and that can be resumed. `GPTKIT_DEBUG=1` shows tracebacks.
     """
+    if argv is None:  # the process is this command's own
+        end_while_importing()
     args = list(sys.argv[1:] if argv is None else argv)
     gc.set_threshold(100_000, 20, 20)  # a command that starts makes many objects and next to no garbage
     try:
