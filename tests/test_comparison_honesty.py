@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from gptkit.compare import report, screen
 from gptkit.compare.honesty import warnings
 from gptkit.compare.pairing import proofs
 from gptkit.compare.results import Point, Results, Trained
@@ -341,3 +343,24 @@ def test_runs_that_went_less_far_are_told_beside_the_batches() -> None:
     assert proof.held
     assert "80 to 100 steps" in proof.text
     assert all("steps" not in one.text for one in proofs(whole) if one.kind == "batches")
+
+
+def test_what_was_not_measured_is_not_called_broken(tmp_path: Path) -> None:
+    bare = replace(sound(), runs=[replace(run, measures={}) for run in sound().runs], folder=tmp_path)
+    assert {p.kind: p.state for p in proofs(bare)} == {
+        **dict.fromkeys(("batches", "weights", "evaluation", "tokenizer"), "unknown"),
+        "budget": "held",
+    }
+    unasked = replace(bare, sweep={"lengths": []})
+    assert {p.kind: p.state for p in proofs(unasked)} == {"measures": "not asked for", "budget": "held"}
+    assert [p.state for p in proofs(changed("b", measures={"proof": {"batches": "other"}}))][0] == "broken"
+
+    comparison, told = compare(unasked), proofs(unasked)
+    page = report.write(unasked, comparison, [], told)
+    assert "measures nothing that would prove them equal. (not asked for)" in page.read_text("utf-8")
+    assert '<p class="broken' not in page.read_text("utf-8")
+    assert "- not asked for: Batches, first weights" in (tmp_path / "report.md").read_text("utf-8")
+    assert json.loads((tmp_path / "results.json").read_text())["proofs"][0]["state"] == "not asked for"
+    console = Console(record=True, width=200)
+    screen.show(comparison, [], told, page, console=console)
+    assert "not asked for  Batches" in console.export_text()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ TINY = [
     "lengths=1",
 ]
 RATES = "tune=optimizer.lr:[1e-4,1e-1]"
+RANGE: dict[str, Any] = {"low": "1e-4", "high": "1e-2", "log": True}
 
 
 @pytest.fixture(scope="module")
@@ -176,15 +177,15 @@ def test_ctrl_c_in_the_trials_loses_nothing(shared: None) -> None:
     assert "Going on from step" in (found.trials[0].path / "log.txt").read_text()
 
 
-def made_up(chosen: str, space: dict[str, Any]) -> Results:
-    """A sweep of one variant that has been tuned."""
+def made_up(chosen: str, space: dict[str, Any], tried: Sequence[str] = ()) -> Results:
+    """A sweep of one variant that has been tuned, by Optuna unless values of a grid are given."""
     tune = {
         "spaces": [{"choices": [], "low": "", "high": "", "log": False, "whole": False, **space}],
         "trials": 2,
         "seeds": [9],
-        "sweeper": "grid",
+        "sweeper": "grid" if tried else "optuna",
         "pruner": "median",
-        "values": [],
+        "values": [{str(space["key"]): value} for value in tried],
     }
     run = Trained(Point(0, {"position": "rotary"}, 1, []), Path("x"), "finished", {"val_loss": 1.0})
     values = {str(space["key"]): chosen}
@@ -192,24 +193,31 @@ def made_up(chosen: str, space: dict[str, Any]) -> Results:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "space", "end"),
+    ("chosen", "space", "tried", "where"),
     [
-        ("1e-4", {"low": "1e-4", "high": "1e-2", "log": True}, "lower"),
-        ("0.0099", {"low": "1e-4", "high": "1e-2", "log": True}, "upper"),
-        ("0.005", {"low": "1e-4", "high": "1e-2", "log": True}, None),
-        ("0.001", {"low": "0", "high": "1e-2"}, None),
-        ("3", {"choices": ["1", "3", "2"]}, "upper"),
-        ("2", {"choices": ["1", "3", "2"]}, None),
-        ("b", {"choices": ["a", "b"]}, None),
+        ("1e-4", RANGE, (), "within 5% of the lower end of its range (1e-4) by the logarithm"),
+        ("0.0082", RANGE, (), "within 5% of the upper end of its range (1e-2) by the logarithm"),
+        ("0.0075", RANGE, (), None),
+        ("0.0097", {**RANGE, "log": False}, (), "within 5% of the upper end of its range (1e-2), so"),
+        ("0.001", {"low": "0", "high": "1e-2"}, (), None),
+        ("1e-2", RANGE, ("1e-4", "9e-3", "1e-2"), "at the upper end of what was tried"),
+        ("9e-3", RANGE, ("1e-4", "9e-3", "1e-2"), None),
+        ("0.008", RANGE, ("0.001", "0.002", "0.008"), "at the upper end of what was tried"),
+        ("3", {"choices": ["1", "3", "2"]}, (), "at the upper end of what was tried"),
+        ("2", {"choices": ["1", "3", "2"]}, (), None),
+        ("b", {"choices": ["a", "b"]}, (), None),
     ],
 )
-def test_the_best_at_the_edge_is_a_caution(chosen: str, space: dict[str, Any], end: str | None) -> None:
-    told = [caution.text for caution in tuning.cautions(made_up(chosen, {"key": "optimizer.lr", **space}))]
-    if end is None:
+def test_the_best_at_the_edge_is_a_caution(
+    chosen: str, space: dict[str, Any], tried: Sequence[str], where: str | None
+) -> None:
+    results = made_up(chosen, {"key": "optimizer.lr", **space}, tried)
+    told = [caution.text for caution in tuning.cautions(results)]
+    if where is None:
         assert told == []
     else:
         assert len(told) == 1
-        assert f"rotary: the best optimizer.lr ({chosen}) stands at the {end} end" in told[0]
+        assert told[0].startswith(f"rotary ({chosen}): the best optimizer.lr stands {where}")
 
 
 @pytest.mark.parametrize("tune", [{"spaces": []}, {"spaces": [{"key": "a", "x": 1}]}, "lr", [1]])

@@ -47,7 +47,10 @@ def _lines(
             yield from ("", *_table(table))
     if proofs:
         yield from ("", "## Equal ground", "")
-        yield from (f"- {'held' if proof.held else 'NOT HELD'}: {_text(proof.text)}" for proof in proofs)
+        yield from (
+            f"- {'NOT HELD' if proof.state == 'broken' else proof.state}: {_text(proof.text)}"
+            for proof in proofs
+        )
         yield from (f"- {line}" for line in [words.pairing(comparison)] if line)
     failed = words.failures(results)
     if failed:

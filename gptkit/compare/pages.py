@@ -50,9 +50,9 @@ td:first-child { position: sticky; left: 0; background: var(--page); max-width: 
 td.named { padding-left: 18px; min-width: calc(var(--name) + 32px) }
 td.named .chip { position: absolute; left: 0; top: 10px }
 .off { font-weight: 650 } .off small { color: var(--v1); font-weight: 500 }
-.held, .broken { padding-left: 26px; position: relative } .held::before { content: "✓"; color: var(--v2) }
-.broken::before { content: "✗"; color: var(--v1) }
-.held::before, .broken::before { position: absolute; left: 2px; font-weight: 700 }
+.held, .broken, .unknown { padding-left: 26px; position: relative } .held::before { content: "✓"; color: var(--v2) }
+.broken::before { content: "✗"; color: var(--v1) } .unknown::before { content: "–" }
+.held::before, .broken::before, .unknown::before { position: absolute; left: 2px; font-weight: 700 }
 pre, code { font: 13px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace }
 pre { border: 1px solid var(--line); border-radius: 4px; padding: 10px 12px; overflow-x: auto; margin: 8px 0 }
 pre.command { white-space: pre-wrap; overflow-wrap: anywhere }
@@ -213,9 +213,7 @@ class _Page:
 
     def ground(self, proofs: Sequence[Proof]) -> str:
         """What was equal, and the hashes that show it."""
-        told = "".join(
-            f'<p class="{"held" if one.held else "broken"}">{_text(one.text)}</p>' for one in proofs
-        )
+        told = "".join(map(_proof, proofs))
         paid = words.pairing(self.comparison)
         shared = tables.hashes(self.results)
         found = told + (_line(paid) if paid else "") + (self.table(shared) if shared else "")
@@ -242,6 +240,13 @@ class _Page:
             note = f"<small>{_text(cell.note)}</small>" if cell.note else ""
             found.append(f"<td{f' class={kinds!r}' if kinds else ''}>{chip}{_text(cell.text)}{note}</td>")
         return "".join(found)
+
+
+def _proof(proof: Proof) -> str:
+    """One with its sign; what was not measured has none, and says so."""
+    if proof.state in ("held", "broken"):
+        return f'<p class="{proof.state}">{_text(proof.text)}</p>'
+    return f'<p class="unknown soft">{_text(proof.text)} ({proof.state})</p>'
 
 
 def _failure(name: str, error: str) -> str:

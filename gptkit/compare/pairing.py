@@ -19,16 +19,29 @@ class Proof:
         kind: a short name, such as `batches`.
         held: it was measured, and is so.
         text: what was found.
+        otherwise: what it is where it does not hold: `broken`, `unknown` or `not asked for`.
     """
 
     kind: str
     held: bool
     text: str
+    otherwise: str = "broken"
+
+    @property
+    def state(self) -> str:
+        """In a word or two: `held`, or what it is instead."""
+        return "held" if self.held else self.otherwise
 
 
 def proofs(results: Results) -> list[Proof]:
     """What was measured of equal ground: batches, first weights, evaluation, tokenizer, budget."""
     told = list(results.ended())
+    if results.sweep.get("lengths") == []:
+        text = "Batches, first weights, evaluation, tokenizer: lengths=none measures nothing that would prove them equal."
+        return [
+            Proof("measures", False, text, "not asked for"),
+            _budget(told, results.sweep.get("budget")),
+        ]
     return [
         _batches(results),
         _weights(results),
@@ -45,6 +58,11 @@ def proofs(results: Results) -> list[Proof]:
     ]
 
 
+def _unknown(kind: str, text: str) -> Proof:
+    """What was not measured proves nothing, and refutes nothing."""
+    return Proof(kind, False, text, "unknown")
+
+
 def _same(
     kind: str,
     title: str,
@@ -58,14 +76,14 @@ def _same(
     """Whether a hash is the same within each seed, or across all runs; `at` takes one of several hashes."""
     groups: dict[int, dict[str, set[str]]] = {}
     if len(list(results.ended())) < 2 or not (across or _shared_seeds(results)):
-        return Proof(kind, False, f"{title}: no two variants have finished{'' if across else ' one seed'}.")
+        return _unknown(kind, f"{title}: no two variants have finished{'' if across else ' one seed'}.")
     for label, runs in results.ended():
         for run in runs:
             value = part(run, "proof").get(key)
             if at is not None:
                 value = value.get(at) if isinstance(value, Mapping) else None
             if value is None:
-                return Proof(kind, False, f"{title}: not measured for {label} seed {run.seed}.")
+                return _unknown(kind, f"{title}: not measured for {label} seed {run.seed}.")
             groups.setdefault(0 if across else run.seed, {}).setdefault(str(value), set()).add(label)
     for seed, values in groups.items():
         if len(values) > 1:
@@ -130,7 +148,7 @@ def _weights(results: Results) -> Proof:
         for run in runs:
             table = part(run, "proof").get("weights")
             if not isinstance(table, Mapping):
-                return Proof("weights", False, f"First weights: not measured for {run.label} seed {seed}.")
+                return _unknown("weights", f"First weights: not measured for {run.label} seed {seed}.")
             for name, told in table.items():
                 shape, _, value = str(told).partition(" ")
                 if (name, shape) in seen:
@@ -142,7 +160,7 @@ def _weights(results: Results) -> Proof:
         more = " …" if len(unequal) > 3 else ""
         return Proof("weights", False, f"First weights differ under one name and shape: {names}{more}.")
     if not shared:
-        return Proof("weights", False, "First weights: no two variants share a parameter.")
+        return _unknown("weights", "First weights: no two variants share a parameter.")
     return Proof(
         "weights", True, f"First weights: all {shared:,} pairs of one name, shape and seed are equal."
     )
@@ -157,7 +175,7 @@ def _budget(told: Iterable[tuple[str, list[Trained]]], asked: object) -> Proof:
     seen = [run.result.get("tokens") for _, runs in told for run in runs]
     tokens = {float(count) for count in seen if count is not None}
     if len(seen) != sum(count is not None for count in seen) or not tokens:
-        return Proof("budget", False, "Budget: the tokens trained on are not told.")
+        return _unknown("budget", "Budget: the tokens trained on are not told.")
     if len(tokens) > 1:
         return Proof(
             "budget", False, f"Budget: runs saw from {scaled(min(tokens))} to {scaled(max(tokens))} tokens."
@@ -170,7 +188,7 @@ def _used(told: Iterable[tuple[str, list[Trained]]], kind: str, given: float) ->
     words = {"flops": "operations", "seconds": "seconds"}[kind]
     used = {f"{label} seed {run.seed}": number(run.result.get(kind)) for label, runs in told for run in runs}
     if not used or not all(map(math.isfinite, used.values())) or not math.isfinite(given):
-        return Proof("budget", False, f"Budget: the {words} used are not told.")
+        return _unknown("budget", f"Budget: the {words} used are not told.")
     low, high = min(used.values()), max(used.values())
     span = f"{scaled(low)} to {scaled(high)} of {scaled(given)} {words}"
     off = [name for name, value in used.items() if not 0.9 * given <= value <= 1.1 * given]

@@ -87,7 +87,7 @@ def facts(
             ],
         },
         "cautions": [dataclasses.asdict(caution) for caution in cautions],
-        "proofs": [dataclasses.asdict(proof) for proof in proofs],
+        "proofs": [{"kind": p.kind, "held": p.held, "state": p.state, "text": p.text} for p in proofs],
         "runs": [_facts(run) for run in results.runs],
         "tuning": tuning.facts(results),
         "sweep": dict(results.sweep),

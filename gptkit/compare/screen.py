@@ -30,7 +30,7 @@ def show(
     Args:
         comparison: what the scores say.
         cautions: with `text`: why a claim would be weak.
-        proofs: with `held` and `text`: whether the runs were paired.
+        proofs: with `state` and `text`: whether the runs were paired.
         place: the report.
         quiet: the verdict alone.
         console: where to; standard output if not given.
@@ -44,7 +44,7 @@ def show(
     lines = Table.grid(padding=(0, 2, 0, 0))
     lines.add_column(style="dim", no_wrap=True)
     for proof in proofs:
-        lines.add_row("held" if proof.held else "broken", Text(proof.text, "dim" if proof.held else "red"))
+        lines.add_row(proof.state, Text(proof.text, "red" if proof.state == "broken" else "dim"))
     for caution in cautions:
         lines.add_row("caution", Text(caution.text, "yellow"))
     console.print(Padding(lines, (0, 0, 0, 2)))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gptkit.compare.canvas import Canvas
     from gptkit.compare.ink import Plot
 
-_EDGE = 0.05  # of a range, at either end
+_EDGE = 0.05  # of a range, at either end, where any value of it may be tried
 _MOST_VALUES = 12
 
 
@@ -77,7 +77,7 @@ def tables(results: Results, labels: Sequence[str]) -> list[Table]:
         chosen = results.tuned.get(label, {})
         best = [trial for trial in trials if chosen and trial.point.tuned == chosen]
         counts = [sum(trial.status == status for trial in trials) for status in ("finished", "pruned")]
-        values = [_chosen_cell(space, chosen) for space in tuning.spaces]
+        values = [_chosen_cell(tuning, space, chosen) for space in tuning.spaces]
         loss = shown(series.mean_of(series.number(_loss(trial, tuning)) for trial in best))
         told = [loss, *map(str, [len(trials), *counts, len(trials) - sum(counts)])]
         rows.append([Cell(label), *values, *map(Cell, told)])
@@ -122,13 +122,16 @@ def cautions(results: Results) -> Iterator[Caution]:
     tuning = tuning_of(results.sweep)
     for space in tuning.spaces if tuning else ():
         for end, word in ((0, "lower"), (1, "upper")):
-            at_edge = [label for label, chosen in results.tuned.items() if _edge(space, chosen) == end]
-            if at_edge:
-                value = results.tuned[at_edge[0]][space.key]
+            at_edge = [
+                f"{label} ({chosen[space.key]})"
+                for label, chosen in results.tuned.items()
+                if tuning and _edge(tuning, space, chosen) == end
+            ]
+            if tuning and at_edge:
                 yield Caution(
                     "tuned_to_the_edge",
-                    f"{', '.join(at_edge)}: the best {space.key} ({value}) stands at the {word} end of what "
-                    "was tried, so a better one may lie beyond it. Widen the range.",
+                    f"{', '.join(at_edge)}: the best {space.key} {_stands(tuning, space, end, word)}, so a better "
+                    "one may lie beyond it. Widen the range.",
                 )
     lost: dict[str, int] = {}
     for trial in results.trials:
@@ -146,8 +149,8 @@ def cautions(results: Results) -> Iterator[Caution]:
         )
 
 
-def _chosen_cell(space: Space, chosen: Mapping[str, str]) -> Cell:
-    edge = _edge(space, chosen)
+def _chosen_cell(tuning: Tuning, space: Space, chosen: Mapping[str, str]) -> Cell:
+    edge = _edge(tuning, space, chosen)
     note = "" if edge is None else f"at the {('lower', 'upper')[edge]} end"
     return Cell(chosen.get(space.key, "–"), note, bool(note))
 
@@ -187,17 +190,30 @@ def _loss(trial: Trained, tuning: Tuning) -> float | None:
     return loss if math.isfinite(loss) else None
 
 
-def _edge(space: Space, chosen: Mapping[str, str]) -> int | None:
-    """0 or 1 where the value stands at the low or the high end of what could be tried, else None."""
-    value, ends = _float(chosen.get(space.key)), sorted(map(_float, space.ends))
+def _edge(tuning: Tuning, space: Space, chosen: Mapping[str, str]) -> int | None:
+    """0 or 1 where the value is the least or the greatest of those listed or of a grid, or lies within 5 % of
+    either bound of a range that Optuna chose from; else None."""
+    value, ends = _float(chosen.get(space.key)), sorted(map(_float, _tried(tuning, space) or space.ends))
     if len(ends) < 2 or not all(map(math.isfinite, (value, *ends))):
         return None
     low, high = ends[0], ends[-1]
     if space.log:
         low, high, value = math.log(low), math.log(high), math.log(value)
     share = (value - low) / (high - low) if high > low else 0.5
-    near = 0.0 if space.choices else _EDGE
+    near = 0.0 if _tried(tuning, space) else _EDGE
     return 0 if share <= near else 1 if share >= 1 - near else None
+
+
+def _tried(tuning: Tuning, space: Space) -> Sequence[str]:
+    """The values of a grid or a list; none where any of a range may be tried."""
+    return [values[space.key] for values in tuning.values] or space.choices
+
+
+def _stands(tuning: Tuning, space: Space, end: int, word: str) -> str:
+    if _tried(tuning, space):
+        return f"stands at the {word} end of what was tried"
+    by = " by the logarithm" if space.log else ""
+    return f"stands within {_EDGE:.0%} of the {word} end of its range ({(space.low, space.high)[end]}){by}"
 
 
 def _float(text: object) -> float:
