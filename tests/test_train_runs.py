@@ -57,6 +57,26 @@ def test_a_run_leaves_its_result_and_its_metrics(straight: Run) -> None:
     assert told[-1]["loss"] < told[0]["loss"]
 
 
+@pytest.mark.parametrize(
+    ("mask", "ahead"),
+    [
+        ("causal", False),
+        (["causal", "sliding_window"], False),
+        ("full", True),
+        ({"prefix": {"length": 3}}, True),
+        ({"explicit": {"matrix": [[int(k <= q) for k in range(8)] for q in range(8)]}}, False),
+        ({"explicit": {"matrix": [[int(k <= q + 1) for k in range(8)] for q in range(8)]}}, True),
+    ],
+)
+def test_a_loss_of_tokens_that_were_seen_is_told(
+    mask: Any, ahead: bool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"context_length": 8, "d_model": 16, "n_layers": 1, "n_heads": 2}
+    run = trained(folder, trainer__max_steps=1, model={**sizes, "mask": mask})
+    assert (run.result() or {})["reads_ahead"] is ahead
+    assert ("lets tokens read later ones" in capsys.readouterr().err) is ahead
+
+
 def test_rates_in_metrics_are_those_of_the_clock(straight: Run) -> None:
     told = [row for row in rows(straight) if "seconds" in row]
     for before, after in pairwise(told):

@@ -111,18 +111,20 @@ def is_relative(model: GPT) -> bool:
 
 def is_causal(model: GPT) -> bool:
     """Whether no token reads a later one, so that what is cached stays right as the text grows."""
+    known = [mask for mask in _masks(model) if not mask.causal_in(MaskContext())]
+    return not any(mask.has_end for mask in known) and not reads_ahead(model)  # past its end none can tell
+
+
+def reads_ahead(model: GPT) -> bool:
+    """Whether some token of a context may read a later one, perhaps the one that it is to predict."""
     device = next(model.embedding.parameters()).device
     at = torch.arange(min(window(model), _PROBE), device=device).unsqueeze(0)
-    return all(_hides_later(mask, at) for mask in _masks(model))
+    return any(_shows_later(mask, at) for mask in _masks(model))
 
 
-def _hides_later(mask: Mask, at: Tensor) -> bool:
+def _shows_later(mask: Mask, at: Tensor) -> bool:
     context = MaskContext()
-    if mask.causal_in(context):
-        return True
-    if mask.has_end:
-        return False  # it may know fewer positions than a probe would ask for
-    return not bool(dense(mask, at, at, context).triu(1).any())
+    return not mask.causal_in(context) and bool(dense(mask, at, at, context).triu(1).any())
 
 
 def _attentions(model: GPT) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gptkit.generate.reader import reads_ahead
 from gptkit.model.cost import flops_per_token
 from gptkit.train import hardware, metrics, strategies
 from gptkit.train.curve import curve_svg
@@ -46,6 +47,7 @@ class Reporter:
         self._best = math.inf
         self._refused: dict[str, str] = {}
         self._parameters = 0
+        self._reads_ahead = False
         self._flops_per_token = 0.0
         self._peak_flops: float | None = None
         self._device = torch.device("cpu")
@@ -83,6 +85,12 @@ class Reporter:
         self._refused = dict(refused or {})
         for name, why in self._refused.items():
             self.notice(f"{name} is not validated on: {why}")
+        self._reads_ahead = reads_ahead(model)  # type: ignore[arg-type]
+        if self._reads_ahead:
+            self.notice(
+                "model.mask lets tokens read later ones: the loss counts guesses at tokens that were seen, "
+                "and is no measure of how well a text is predicted."
+            )
         config = self.job.config
         self._parameters = model.n_parameters()  # type: ignore[operator]
         self._flops_per_token = flops_per_token(model, self.job.reach)  # type: ignore[arg-type]
@@ -151,6 +159,7 @@ class Reporter:
             "train_loss": last.get("loss"),
             "val_loss": last.get("val_loss"),
             "val_bits_per_byte": last.get("val_bits_per_byte"),
+            "reads_ahead": self._reads_ahead,
             "best_val_loss": self._best if math.isfinite(self._best) else None,
             "strategy": strategies.strategy(self.job.config, self.job.world),
             "devices": self.job.world.size,
