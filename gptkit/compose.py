@@ -35,13 +35,16 @@ from gptkit.composing.explain import explain, known_keys, meant
 from gptkit.composing.guard import stale
 from gptkit.composing.plain import Config, at, leaves, merge, nested, without
 from gptkit.composing.tree import OVERLAYS, ConfFile, Tree, conf_dir
-from gptkit.composing.words import Unreadable, Words, read_words
+from gptkit.composing.words import Unreadable, Unsafe, Words, read_words
 from gptkit.composing.yaml_file import YamlError
 from gptkit.errors import ConfigError, Problem, did_you_mean
 
 __all__ = ["compose", "conf_dir", "expand", "read_value"]
 
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:[A-Za-z_]\w*(?:,[^${}]*)?\}")
+_COLON = re.compile(  # after a key without a blank, where YAML would read one word: {3::4:{position:none}}
+    r"""(?P<quoted>"(?:\\.|[^"\\])*"|'[^']*')|(?<=[{,])(?P<key>\s*[A-Za-z_]\w*):(?=\S)|:(?=[{\[])"""
+)
 _NO_MATCH = re.compile(r"Could not override '([^']+)'")
 _TWICE = re.compile(r"^([\w/]+) appears more than once")
 _MOST_DEPTH = 50
@@ -85,13 +88,14 @@ def expand(overrides: Iterable[str], *, config_dir: str | os.PathLike[str] | Non
 def read_value(key: str, text: str) -> Any:
     """Plain data of the text after `=`, by Hydra's grammar: numbers, lists, groups of keys, quoted text.
 
-    What stands in braces or brackets may be YAML as well: `{3::4: {position: none}}`.
+    What stands in braces or brackets may be YAML as well, with its blanks or without:
+    `{3::4: {position: none}}`, `{3::4:{position:none}}`.
 
     Raises:
         Unreadable: it is neither, stands for several runs, or asks for more than `${a.key}` or an
             environment variable, `${oc.env:NAME}`.
     """
-    quoted = f"Put it in quotes: '{key}=\"{text}\"'."
+    quoted = _in_quotes(key, text)
     try:
         override = OverridesParser.create().parse_override(f"key={text}")
         sweep, value = override.is_sweep_override(), _plain(override.value())
@@ -106,8 +110,17 @@ def read_value(key: str, text: str) -> Any:
             raise Unreadable(f"{text!r} is no plain value.\n{quoted}")
         if isinstance(leaf, str) and "${" in _ENVIRONMENT.sub("", REFERENCE.sub("", leaf)):
             told = "refers to more than a key, ${model.d_model}, or a variable, ${oc.env:HOME}."
-            raise Unreadable(f"{where + ' ' if where != key else ''}{told}\nWrite the value itself.")
+            raise Unsafe(f"{where + ' ' if where != key else ''}{told}\nWrite the value itself.")
     return value
+
+
+def _in_quotes(key: str, text: str) -> str:
+    """What to type in place of a value that cannot be read."""
+    if not text.lstrip().startswith(("{", "[")):
+        return f"Put it in quotes: '{key}=\"{text}\"'."
+    like = "[a, b]" if text.lstrip().startswith("[") else "{a: 1, b: [x, y]}"
+    like = "{3::4: {position: none}}" if key == "model.layers" else like
+    return f"Close every brace and bracket, and put the whole word in single quotes, as in '{key}={like}'."
 
 
 def _flow(text: str) -> Any:
@@ -115,7 +128,7 @@ def _flow(text: str) -> Any:
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:
-        return yaml_file.parse(text)
+        return yaml_file.parse(_COLON.sub(lambda met: met["quoted"] or f"{met['key'] or ''}: ", text))
     except YamlError:
         return None
 
@@ -180,15 +193,17 @@ def _finish(
     resolved, unresolved = _resolved(config, keys, survey.tree)
     _replace(config, resolved)
     whole.in_type(config)
-    told += unresolved or schema.validate(config)
-    if everything:
-        told += whole.unchosen(config)
+    found = [*schema.validate(config), *(whole.unchosen(config) if everything else ())]
+    said = {problem.key for problem in unresolved}
+    told += unresolved + [problem for problem in found if not schema.stems_from(problem, said)]
     order = sorted(files, key=lambda file: file.group not in OVERLAYS)
     told = explain(told, config, words.settings, order, survey.tree)
     lost, guessed = words.lost | survey.lost, words.guessed | survey.guessed
     told = [p for p in told if p.key not in guessed]
     return [
-        p for p in told if not any(p.key == key or p.key.startswith(f"{key}.") or not key for key in lost)
+        p
+        for p in told
+        if p.unsafe or not any(p.key == key or p.key.startswith(f"{key}.") or not key for key in lost)
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class GptkitError(Exception):
@@ -31,11 +31,13 @@ class Problem:
         key: the full dotted key, such as `model.position.theta`, or a group such as `model/position`.
         message: what was given and what was expected, one sentence.
         hint: what to do about it, one sentence; may be empty.
+        unsafe: it asks for more than data, such as for code; told before the others.
     """
 
     key: str
     message: str
     hint: str = ""
+    unsafe: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         text = f"{self.key}: {self.message}" if self.key else self.message
@@ -46,7 +48,7 @@ class ConfigError(UserError):
     """A config that cannot be built; carries every problem found, not only the first."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = list(problems)
+        self.problems = sorted(problems, key=lambda problem: not problem.unsafe)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

@@ -133,7 +133,7 @@ def build(config: Mapping[str, Any], *, device: torch.device | str = "cpu") -> G
         ConfigError: it cannot be built; carries every problem.
         DataError: the tokenizer or its corpus cannot be used.
     """
-    checked = _whole(schema.check(dict(config)))
+    checked = _whole(schema.check(config))
     tokenizer = _make_tokenizer(checked)
     vocabulary = tokenizer.vocab_size if tokenizer is not None else None
     model = assemble.build(checked, vocab_size=vocabulary, device=device)
@@ -145,6 +145,10 @@ def _place(
     path: str | os.PathLike[str], step: int | None, root: str | os.PathLike[str]
 ) -> tuple[Run, int | None]:
     """The run meant, and the step: `<run>/checkpoints/step-000500` names both."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise RunError(
+            f"A model is loaded by its path or by a run's name, such as 'latest'; this is {schema.show(path)}."
+        )
     place = Path(path)
     name = place.name.removeprefix("step-")
     if step is None and place.parent.name == CHECKPOINTS and name.isdecimal() and place.is_dir():

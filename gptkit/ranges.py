@@ -24,8 +24,7 @@ def endless(value: Any, key: str = "") -> Iterator[Problem]:
 
 
 def unfit(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Numbers that are too small or too large, or do not fit one another."""
-    yield from _positive(config)
+    """Numbers that do not fit one another, in a config without other faults."""
     known = {field.name for field in fields(settings.ModelSettings)}
     sizes = settings.ModelSettings(**{k: v for k, v in config.get("model", {}).items() if k in known})
     heads, width = sizes.n_heads, sizes.d_model
@@ -49,6 +48,7 @@ def unfit(config: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 _AT_LEAST: dict[str, float] = {
+    "devices": 1,
     "nodes": 1,
     "model.context_length": 1,
     "model.d_model": 1,
@@ -59,6 +59,7 @@ _AT_LEAST: dict[str, float] = {
     "model.d_ff": 1,
     "model.vocab_size": 1,
     "data.batch_size": 1,
+    "data.val_fold": 0,
     "trainer.max_steps": 0,
     "trainer.micro_batch_size": 1,
     "trainer.eval_every": 1,
@@ -73,26 +74,34 @@ _AT_LEAST: dict[str, float] = {
 }
 
 
-def _positive(config: Mapping[str, Any]) -> Iterator[Problem]:
-    for key, least in {**_AT_LEAST, "devices": 1}.items():
-        value: Any = config
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if isinstance(value, (int, float)) and value < least:
+def outside(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Numbers that are too small or too large by themselves; what is no finite number is told elsewhere."""
+    for key, least in _AT_LEAST.items():
+        value = _number(config, key)
+        if value is not None and value < least:
             yield Problem(key, f"expected at least {least:g}, got {value}.")
-    for key, top in (("model.dropout", 1.0), ("data.val_fraction", 1.0)):
-        section, name = key.split(".")
-        value = config.get(section, {}).get(name)
-        if value is not None and not 0 <= value < top:
-            yield Problem(key, f"expected a number from 0 up to but not {top:g}, got {value}.")
-    clip = config.get("trainer", {}).get("gradient_clip")
+    for key in ("model.dropout", "data.val_fraction"):
+        value = _number(config, key)
+        if value is not None and not 0 <= value < 1:
+            yield Problem(key, f"expected a number from 0 up to but not 1, got {value}.")
+    clip = _number(config, "trainer.gradient_clip")
     if clip is not None and clip <= 0:
         yield Problem(
             "trainer.gradient_clip", f"expected a number above 0, got {clip}.", "null does not clip."
         )
-    seed = config.get("seed", 0)
+    seed = _number(config, "seed")
     if isinstance(seed, int) and not -(2**63) <= seed < 2**63:
         yield Problem("seed", f"expected a number of 64 bits, got {seed}.")
+
+
+def _number(config: Mapping[str, Any], key: str) -> float | None:
+    """The finite number at a key; None where there is none."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _batches(config: Mapping[str, Any]) -> Iterator[Problem]:

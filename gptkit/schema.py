@@ -20,6 +20,7 @@ from gptkit.signature import Option, declaration_of
 Config = dict[str, Any]
 
 _MAGIC_KEY = re.compile(r"^_.*_$")
+_UNSAFE: Any = object()  # stands for what is left out
 _SLICE = re.compile(r"^-?\d*(:-?\d*){0,2}$")
 
 
@@ -37,7 +38,7 @@ SECTIONS: dict[str, type] = {
 }
 
 
-def check(config: Config) -> Config:
+def check(config: Mapping[str, Any]) -> Config:
     """The normalised config, if it can be built.
 
     Raises:
@@ -50,11 +51,27 @@ def check(config: Config) -> Config:
 
 
 def validate(config: Mapping[str, Any]) -> list[Problem]:
-    """Every problem of a resolved config, in the order of its keys; empty if there is none."""
-    problems = list(_unsafe(config, ""))
-    if problems:
-        return problems
-    problems += ranges.endless(config)
+    """Every problem of a resolved config, in the order of its keys; empty if there is none.
+
+    What no config may hold is told first, and the rest is looked at without it.
+    """
+    if not isinstance(config, Mapping):
+        told = f"expected a config, which is a group of keys, got {show(config)}."
+        return [Problem("", told, "gptkit.compose makes one.")]
+    unsafe: list[Problem] = []
+    safe = _safe(config, "", unsafe)
+    holders = {f"{p.key.rpartition('.')[0]}.name" for p in unsafe}
+    silent = {*holders, *(p.key for p in unsafe)}
+    return [*unsafe, *(p for p in _problems(safe) if not unsafe or not stems_from(p, silent))]
+
+
+def stems_from(problem: Problem, keys: Iterable[str]) -> bool:
+    """Whether a problem is of a key, or of a list in which a key stands, that something is said of already."""
+    return any(key == problem.key or key.startswith(f"{problem.key}[") for key in keys)
+
+
+def _problems(config: Mapping[str, Any]) -> list[Problem]:
+    problems = list(ranges.endless(config))
     known = (
         set(options_of(settings.RunSettings))
         | {name.split(".")[0] for name in registry.SLOTS}
@@ -69,6 +86,7 @@ def validate(config: Mapping[str, Any]) -> list[Problem]:
             problems += _slot(registry.SLOTS[key], key, value)
         else:
             problems += _value(key, options_of(settings.RunSettings)[key], value)
+    problems += ranges.outside(config)
     return problems or list(ranges.unfit(config))
 
 
@@ -312,7 +330,9 @@ def show(value: Any) -> str:
         return f"the text {value!r}"
     if isinstance(value, (int, float)):
         return f"the number {value}"
-    return f"a list ({value!r})" if isinstance(value, list) else "a group of keys"
+    if isinstance(value, list):
+        return f"a list ({value!r})"
+    return "a group of keys" if isinstance(value, Mapping) else f"a thing of the kind {type(value).__name__}"
 
 
 def _suggest(key: str, known: Iterable[str]) -> str:
@@ -321,28 +341,37 @@ def _suggest(key: str, known: Iterable[str]) -> str:
     return f"Did you mean {match!r}?" if match else f"Known keys: {', '.join(sorted(k for k in known if k))}."
 
 
-def _unsafe(value: Any, key: str) -> Iterator[Problem]:
-    """What no config may hold, whoever wrote it: import machinery, interpolations, live objects."""
+def _safe(value: Any, key: str, problems: list[Problem]) -> Any:
+    """A value without what no config may hold, whoever wrote it: import machinery, interpolations, live objects.
+
+    A list that holds such a thing is left out as a whole: its other entries would stand in other places.
+    """
     if isinstance(value, Mapping):
+        kept: Config = {}
         for name, entry in value.items():
             full = f"{key}.{name}" if key else str(name)
-            if not isinstance(name, str):
-                yield Problem(full, "keys are text.")
-            elif _MAGIC_KEY.match(name):
-                yield Problem(
-                    full,
-                    "a config names parts, it never names code.",
-                    "Choose a registered part with 'name'; write a plugin for a new one.",
-                )
+            if isinstance(name, str) and not _MAGIC_KEY.match(name):
+                safe = _safe(entry, full, problems)
+                kept.update({} if safe is _UNSAFE else {name: safe})
             else:
-                yield from _unsafe(entry, full)
-    elif isinstance(value, list):
-        for index, entry in enumerate(value):
-            yield from _unsafe(entry, f"{key}[{index}]")
-    elif isinstance(value, str):
-        if "${" in value:
-            yield Problem(
-                key, f"an unresolved interpolation: {value!r}.", "A saved config holds plain values."
-            )
-    elif value is not None and not isinstance(value, (bool, int, float)):
-        yield Problem(key, f"expected plain data, got {type(value).__name__}.")
+                problems.append(_bad_key(full, name))
+        return kept
+    if isinstance(value, list):
+        entries = [_safe(entry, f"{key}[{index}]", problems) for index, entry in enumerate(value)]
+        return _UNSAFE if any(entry is _UNSAFE for entry in entries) else entries
+    if isinstance(value, str) and "${" in value:
+        told = f"an unresolved interpolation: {value!r}."
+        problems.append(Problem(key, told, "A saved config holds plain values.", unsafe=True))
+        return _UNSAFE
+    if value is not None and not isinstance(value, (bool, int, float, str)):
+        problems.append(Problem(key, f"expected plain data, got {type(value).__name__}.", unsafe=True))
+        return _UNSAFE
+    return value
+
+
+def _bad_key(full: str, name: Any) -> Problem:
+    if not isinstance(name, str):
+        return Problem(full, "keys are text.", unsafe=True)
+    told = "a config names parts, it never names code."
+    hint = "Choose a registered part with 'name'; write a plugin for a new one."
+    return Problem(full, told, hint, unsafe=True)

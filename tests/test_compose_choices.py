@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +163,24 @@ def test_a_layers_part_starts_from_its_yaml_or_the_models_own() -> None:
     flow = gptkit.compose(["model.layers={3::4: {position: none}, -1: {mask: [causal, sliding_window]}}"])
     assert flow["model"]["layers"]["3::4"] == {"position": {"name": "none"}}
     assert flow["model"]["layers"]["-1"]["mask"]["sliding_window"] == {"window": 128}
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "model.layers.3::4.position=none",
+        """'model.layers={"3::4": {position: none}}'""",
+        """'model.layers={"3::4":{position: none}}'""",
+        """'model.layers={"3::4":{"position":"none"}}'""",
+        "'model.layers={3::4: {position: {name: none}}}'",
+        '''"model.layers={'3::4': {position: none}}"''',
+        "model.layers={3::4:{position:none}}",
+        "model.layers={3::4:{position:{name:none}}}",
+    ],
+)
+def test_a_shell_may_type_layers_in_several_ways(typed: str) -> None:
+    [word] = shlex.split(typed)
+    assert gptkit.compose([word])["model"]["layers"] == {"3::4": {"position": {"name": "none"}}}
 
 
 def test_the_environment_is_read_on_the_command_line_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,32 @@ GOLDEN: list[tuple[list[str], list[str]]] = [
         ],
     ),
     (
+        ["model.n_heads=x", "seed=${sed}", "model.bogs=3", "data.batch_size=0", "model._target_=os.system"],
+        [
+            "model._target_: a config names parts, it never names code. "
+            "Choose a registered part with 'name'; write a plugin for a new one.",
+            "seed: '${sed}' refers to a key that is not there. Did you mean ${seed}?",
+            "model.n_heads: expected a whole number, got the text 'x'. attention heads in each layer.",
+            "model.bogs: no such key. Did you mean model.bias?",
+            "data.batch_size: expected at least 1, got 0.",
+        ],
+    ),
+    (["data.val_fold=-1"], ["data.val_fold: expected at least 0, got -1."]),
+    (
+        ["model.layers={3::4:{position:"],
+        [
+            "model.layers: '{3::4:{position:' cannot be read. Close every brace and bracket, and put the "
+            "whole word in single quotes, as in 'model.layers={3::4: {position: none}}'."
+        ],
+    ),
+    (
+        ['model.layers."3::4".norm=none'],
+        [
+            """'model.layers."3::4".norm=none': 'model.layers."3::4".norm' is no key. """
+            "Leave the quotes out: model.layers.3::4.norm=none"
+        ],
+    ),
+    (
         ["model.n_heads=7"],
         ["model.n_heads: d_model=128 cannot be split into 7 heads. Take n_heads=8, or set model.d_head."],
     ),
@@ -192,6 +219,28 @@ def test_hydra_itself_is_out_of_reach(word: str) -> None:
     with pytest.raises(ConfigError, match=r"no such (key|group)") as caught:
         gptkit.compose([word])
     assert "+" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["${optimizer.lr}", object(), {"_target_": "os.system"}])
+def test_what_is_unsafe_hides_nothing_and_is_told_first(value: object) -> None:
+    problems = gptkit.validate({"trainer": {"max_stepz": 3}, "optimizer": ["x", value], "data": "none_such"})
+    assert problems[0].unsafe
+    assert problems[0].key.startswith("optimizer[1]")
+    assert [problem.key for problem in problems[1:]] == ["trainer.max_stepz", "data"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("model=gpt2", r"^overrides: expected a list of words, got the text .*\. Give \['model=gpt2'\]\.$"),
+        (None, r"^overrides: expected a list of words, got null\."),
+        ({"model": "gpt2"}, r"^overrides: expected a list of words, got a group of keys\."),
+        (["model=gpt2", 5], r"^overrides: expected words, got the number 5\. Each is a text"),
+    ],
+)
+def test_words_come_as_a_list_of_texts(words: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        gptkit.compose(words)
 
 
 def test_a_verb_that_is_none() -> None:

@@ -57,6 +57,16 @@ def test_commands_are_real(page: str, command: str, tmp_path: Path, monkeypatch:
         compose([word for word in kept if not any(name in word for name in own)])
 
 
+def test_the_ways_to_write_layers_say_the_same(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "model.md"
+    [written] = blocks(page, "yaml")
+    (tmp_path / "layers.yaml").write_text(written, "utf-8")
+    typed = [shlex.split(line)[2:] for line in "".join(blocks(page, "bash")).splitlines()]
+    said = [compose(words)["model"]["layers"] for words in [[f"config={tmp_path}/layers.yaml"], *typed]]
+    assert len(said) == 5
+    assert said == [{"3::4": {"position": {"name": "none"}, "mask": {"causal": {}}}}] * 5
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):

@@ -253,6 +253,20 @@ def test_build_reports_every_problem_at_once() -> None:
     assert len(error.value.problems) == 3
 
 
+@pytest.mark.parametrize("given", [5, None, "model=gpt2"])
+def test_what_is_no_config_is_not_built(given: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r"expected a config, which is a group of keys, got .*\. gptkit.compose makes one"
+    ):
+        gptkit.build(given)
+
+
+@pytest.mark.parametrize("given", [3, None, {"model": {}}])
+def test_what_is_no_path_is_not_loaded(given: Any) -> None:
+    with pytest.raises(RunError, match="by its path or by a run's name, such as 'latest'; this is "):
+        gptkit.load(given)
+
+
 def test_a_trained_run_loads_with_its_tokenizer(tmp_path: Path) -> None:
     run = small_runs.trained(tmp_path, trainer__max_steps=3)
     assert run.status == "finished"

@@ -17,6 +17,7 @@ import malice
 WATCH = r"""
 import json, os, sys
 import gptkit
+from gptkit import registry, schema
 from gptkit.errors import GptkitError
 
 jobs, report = json.loads(open(sys.argv[1]).read()), sys.argv[2]
@@ -63,6 +64,11 @@ for _, place in jobs["warm"]:  # what is imported lazily is imported now, by goo
         gptkit.load(place)
     except GptkitError:
         pass
+for slot in registry.SLOTS:  # what a config may name is read from our own source
+    for name in registry.names(slot):
+        registry.find(slot, name).declaration
+for cls in schema.SECTIONS.values():
+    schema.options_of(cls)
 results = {name: attempt(lambda: gptkit.load(place), place) for name, place in jobs["watch"]}
 
 import pickle, subprocess, socket
@@ -87,8 +93,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     sent = [(name, str(place), harmless) for name, place, harmless in malice.traps(root)]
     good = [("model", str(root / "template")), ("run", str(next((root / "template-runs").iterdir())))]
     good += [(name, str(malice.good_model(root / name, name))) for name in ("byte", "word", "gpt2", "bpe")]
-    own_source = ("the part 'os.system'", "${oc.env:HOME} in a key")  # what a config may name is read from it
-    warm = [*good, ("none", str(root)), *((name, _place(sent, name)) for name in own_source)]
+    warm = [*good, ("none", str(root))]
     watch = [*good, *((name, place) for name, place, _ in sent)]
     (root / "jobs.json").write_text(
         json.dumps({"warm": warm, "watch": watch, "root": str(root / "template")})
@@ -103,10 +108,6 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         str(path) for path in root.rglob("*") if path.name in ("mark", "evil", "outside.json")
     ]
     return results
-
-
-def _place(sent: list[tuple[str, str, bool]], name: str) -> str:
-    return next(place for other, place, _ in sent if other == name)
 
 
 def test_the_watch_sees_what_it_is_there_for(told: dict[str, Any]) -> None:

@@ -117,7 +117,7 @@ class Survey:
             self.lost.add(full)
             told = "refers to more than another key."
             hint = f"Write ${{some.key}} or the value; a variable goes on the command line. [{file.where(*place)}]"
-            self.problems.append(Problem(full, told, hint))
+            self.problems.append(Problem(full, told, hint, unsafe=True))
         return without(content, places)
 
     def _check_preset(self, file: ConfFile) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from gptkit import registry
 from gptkit.composing.plain import at
 from gptkit.composing.tree import OVERLAYS, ConfFile, Tree, shown
 from gptkit.errors import ConfigError, Problem, nearest
-from gptkit.schema import SECTIONS, normal_part, options_of
+from gptkit.schema import SECTIONS, normal_part, options_of, show
 from gptkit.settings import RunSettings
 
 _WORD = re.compile(r"^(?P<sign>\+\+|\+|~)?(?P<key>[^=]*?)(?:=(?P<value>.*))?$", re.DOTALL)
@@ -31,6 +31,10 @@ ReadValue = Callable[[str, str], Any]
 
 class Unreadable(Exception):
     """A value that the grammar of values does not know; the message says what to write instead."""
+
+
+class Unsafe(Unreadable):
+    """A value that asks for more than data, such as for the time of day."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,30 @@ def read_words(words: Iterable[str], tree: Tree, read_value: ReadValue) -> Words
         read_value: makes plain data of the text after `=`; raises `Unreadable`.
     """
     reader = _Reader(tree, read_value)
-    for word in words:
+    for word in listed(words):
         reader.read(word)
     return reader.found
+
+
+def listed(words: Iterable[str]) -> list[str]:
+    """The words as a list.
+
+    Raises:
+        ConfigError: they are none, such as one text in place of a list.
+    """
+    if isinstance(words, (str, bytes, Mapping)) or not isinstance(words, Iterable):
+        like = words.split() if isinstance(words, str) else ["model=gpt2", "model.n_heads=8"]
+        raise ConfigError(
+            [Problem("overrides", f"expected a list of words, got {show(words)}.", f"Give {like}.")]
+        )
+    found = list(words)
+    strange = [word for word in found if not isinstance(word, str)]
+    hint = "Each is a text such as 'model.n_heads=8'."
+    if strange:
+        raise ConfigError(
+            [Problem("overrides", f"expected words, got {show(word)}.", hint) for word in strange]
+        )
+    return found
 
 
 class _Reader:
@@ -106,9 +131,10 @@ class _Reader:
         elif text is None and sign != "~":
             self._problem(repr(word), "expected key=value.", self._lone(word))
         elif not _KEY.match(key):
-            self._problem(
-                repr(word), f"{key!r} is no key.", "Keys are words joined by dots, as in model.n_heads=8."
-            )
+            bare = key.replace('"', "").replace("'", "")
+            hint = "Keys are words joined by dots, as in model.n_heads=8."
+            hint = f"Leave the quotes out: {bare}={text}" if _KEY.match(bare) else hint
+            self._problem(repr(word), f"{key!r} is no key.", hint)
         elif key == "config" and text is not None:
             self._file(text)
         else:
@@ -209,7 +235,8 @@ class _Reader:
             try:
                 value = self.read_value(key, text or "")
             except Unreadable as error:
-                self._problem(key, *str(error).split("\n", 1))
+                told, hint = str(error).split("\n", 1)
+                self.found.problems.append(Problem(key, told, hint, unsafe=isinstance(error, Unsafe)))
                 self.found.lost.add(key)
                 return
         slot = registry.SLOTS.get(key)
