@@ -105,6 +105,9 @@ def measures(
                 "non_overlapping": last + more,
                 "sliding": last + more - 0.07,
                 "early": last + 0.35 + 0.3 * max(0, more),
+                "non_overlapping_tokens": 4096,
+                "sliding_tokens": 4096,
+                "early_tokens": 4096 // max(1, int(4 * factor)),
             }
         )
     edges = [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -14,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from gptkit.compare import jobs
+from gptkit.compare import jobs, tables
 from gptkit.compare.gather import gather
+from gptkit.compare.honesty import warnings
 from gptkit.compare.plan import create_job, plan
 from gptkit.compare.processes import Nursery, Scratch, starter
+from gptkit.compare.statistics import compare
 from gptkit.errors import RunError
 from gptkit.train import metrics
 
@@ -141,3 +144,31 @@ def test_a_job_is_held_by_one_sweep(here: Path) -> None:
         pytest.raises(RunError, match="is being trained by"),
     ):
         jobs.run(folder)
+
+
+def test_each_start_notes_its_threads_and_other_ones_are_told(here: Path) -> None:
+    (here / "long.txt").write_text(20 * TEXT)
+    words = ["position=rotary,none", "seed=1,2", "budget=seconds:60", "data.path=long.txt", *TINY]
+    folder = plan(words).create()
+    first = folder / "jobs/000"
+    (first / "threads.json").write_text('{"each_start": [2]}')  # as a sweep with one job at once left it
+    assert jobs.run(folder, jobs=2, quiet=True) == 0
+    (first / "measures.json").unlink()
+    assert jobs.run(folder, jobs=2, quiet=True) == 0
+    found = gather(folder)
+    assert [list(run.threads) for run in found.runs] == [[2, 1, 1], [1], [1], [1]]
+    comparison = compare(found)
+    [told] = [caution.text for caution in warnings(found, comparison) if caution.kind == "threads"]
+    assert "rotary seed 1 on 2, then 1, the others on 1." in told
+    assert "cannot be compared, nor what they learned in a budget of seconds." in told
+    table = tables.cost(found, found.labels)
+    assert table is not None
+    assert table.notes[-1] == "Times and speeds cannot be compared here: jobs had 1 and 2 CPU threads."
+
+    alike = dataclasses.replace(
+        found, runs=[dataclasses.replace(run, threads=run.threads[-1:]) for run in found.runs]
+    )
+    assert "threads" not in {caution.kind for caution in warnings(alike, comparison)}
+    table = tables.cost(alike, alike.labels)
+    assert table is not None
+    assert len(table.notes) == 1

@@ -97,6 +97,7 @@ def test_longer_texts_as_a_plain_loop_reads_them(runs: dict[str, Run], found: di
         assert rows[size]["non_overlapping"] == pytest.approx(float(torch.cat(cut).double().mean()), abs=1e-5)
         assert rows[size]["sliding"] == pytest.approx(float(torch.cat(slid).double().mean()), abs=1e-5)
         assert torch.cat(cut).numel() == torch.cat(slid).numel() == end - first
+        assert rows[size]["non_overlapping_tokens"] == rows[size]["sliding_tokens"] == end - first
 
 
 def test_what_cannot_be_read_is_refused_with_its_reason(runs: dict[str, Run], found: dict[str, Any]) -> None:
@@ -105,7 +106,8 @@ def test_what_cannot_be_read_is_refused_with_its_reason(runs: dict[str, Run], fo
     assert "end at 15" in rows[2]["refused"]
     assert "non_overlapping" not in rows[2]
     long = m.longer(reading_of(runs["rotary"]), [16, 4096], [1, 256])
-    assert "too few for texts of 4,096" in long[1]["refused"]
+    assert "too few for texts of 4,096" in long[1]["skipped"]
+    assert "refused" not in long[1]
 
 
 def test_attention_and_cost(found: dict[str, Any]) -> None:
@@ -158,6 +160,7 @@ def test_the_early_places_are_a_quarter_of_the_context(runs: dict[str, Run], fou
         logits = reading.model(text[None, start : start + 16])[0, :4]
         nats.append(F.cross_entropy(logits, text[start + 1 : start + 5], reduction="none"))
     rows = {row["tokens"]: row for row in found["rotary"]["lengths"]}
+    assert rows[16]["early_tokens"] == torch.cat(nats).numel()
     assert rows[16]["early"] == pytest.approx(float(torch.cat(nats).double().mean()), abs=1e-5)
 
 
@@ -188,7 +191,7 @@ def test_a_text_whose_scores_fill_the_memory_is_not_read(runs: dict[str, Run], m
     trained, fits, large = m.longer(reading, [context, 2 * context, 3 * context], [1.0, 2.0, 3.0])
     assert "non_overlapping" in trained
     assert "non_overlapping" in fits
-    assert "may take" in large["refused"]
+    assert "may take" in large["skipped"]
 
 
 def test_text_that_was_trained_on_is_found_token_for_token() -> None:

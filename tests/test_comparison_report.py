@@ -157,7 +157,8 @@ def test_a_variant_has_one_colour_everywhere(page: Path) -> None:
 
 def test_refusals_are_shown_with_their_reason(page: Path) -> None:
     told = sections(page)["length"]
-    assert told.count("refuses") == 4  # in the note, in two cells and in the reason
+    assert told.count("refuses") == 7  # in the note, in each of three plots, in two cells and in the reason
+    assert told.count("refuses past 1 ×") == 3
     assert "learned refuses from 2 × on: Learned positions end at 63" in told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ LONGEST = 26  # characters of a name
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _MARKS = "osD^vPX*"
 _STEPS = (1, 2, 5, 10)
+_ROW, _TWO_ROWS = 11.0, 20.0  # points that a name takes at a line's end, and one with a word below it
 _STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -83,7 +85,7 @@ class Frame:
     dots: bool = False
 
 
-Stops = Mapping[str, float]
+Stops = Mapping[str, str]
 
 
 @contextmanager
@@ -148,17 +150,16 @@ class Canvas:
             title: what it shows.
             bands: one for each variant.
             frame: the axes.
-            stops: for variants that went no further, the place that they refused; a cross marks the end.
+            stops: why variants went no further than their line, such as `refuses past 1`; a cross ends it.
         """
         longest = max(len(short(name)) for name in bands)
-        ax = _axes(left=50, right=20 + 5.6 * longest, height=max(204, 46 + 12 * len(bands)))
+        longest = max([longest, *(0.8 * len(why) for name, why in stops.items() if name in bands)])
+        rows = _ROW * len(bands) + (_TWO_ROWS - _ROW) * len(stops.keys() & bands.keys())
+        ax = _axes(left=50, right=20 + 5.6 * longest, height=max(204, 58 + rows))
         for name, band in bands.items():
             self._line(ax, name, band, dots=frame.dots)
             if name in stops:
-                x, y, colour = band.x[-1], band.mean[-1], self.colour(name)
-                stop = math.sqrt(x * max(stops[name], x))  # half way, on a logarithmic axis
-                ax.plot([x, stop], [y, y], color=colour, lw=0.9, ls=":")
-                ax.plot([stop], [y], "x", color=colour, ms=5.5, mew=1.6)
+                ax.plot(band.x[-1:], band.mean[-1:], "x", color=self.colour(name), ms=6.5, mew=1.8)
         if frame.log:
             ax.set_xscale("log", base=2)
             ax.xaxis.set_minor_locator(NullLocator())
@@ -183,7 +184,7 @@ class Canvas:
         ax.set_xlabel(frame.across)
         ax.set_ylabel(frame.up)
         ax.yaxis.set_label_coords(-0.2, 0.5)
-        self._name_ends(ax, bands)
+        self._name_ends(ax, bands, stops)
         return svg(ax.figure, title)
 
     def _line(self, ax: Any, name: str, band: Band, *, dots: bool = False) -> None:
@@ -202,8 +203,11 @@ class Canvas:
             low, high = ([m + sign * s for m, s in zip(band.mean, band.sd, strict=True)] for sign in (-1, 1))
             ax.fill_between(band.x, low, high, color=colour, alpha=0.16, lw=0)
 
-    def _name_ends(self, ax: Any, held: Mapping[str, Band]) -> None:
-        """Write each variant's name right of its line, none upon another."""
+    def _name_ends(self, ax: Any, held: Mapping[str, Band], stops: Stops) -> None:
+        """Write each variant's name right of its line, none upon another.
+
+        A line leads from its end to its name, but not where it was stopped: that would look like a value.
+        """
         ax.autoscale_view()  # only then do data have a place
         inverse = ax.transAxes.inverted()
         ends = []
@@ -212,24 +216,29 @@ class Canvas:
             ends.append([min(max(float(y), 0.0), 1.0), name, float(x)])
         ends.sort()
         height = ax.get_position().height * ax.figure.get_figheight() * 72
-        gap, places = 11.0 / height, [end[0] for end in ends]
+        places, rooms = [end[0] for end in ends], [_TWO_ROWS if end[1] in stops else _ROW for end in ends]
+        gaps = [(low + high) / 2 / height for low, high in itertools.pairwise(rooms)]
         for i in range(1, len(places)):
-            places[i] = max(places[i], places[i - 1] + gap)
+            places[i] = max(places[i], places[i - 1] + gaps[i - 1])
         over = max(0.0, places[-1] - 1.0)
         places[-1] -= over
         for i in range(len(places) - 2, -1, -1):
-            places[i] = min(places[i], places[i + 1] - gap)
+            places[i] = min(places[i], places[i + 1] - gaps[i])
         for (y, name, x), place in zip(ends, places, strict=True):
-            colour = self.colour(name)
-            ax.plot(
-                [x, 1.02, 1.04],
-                [y, place, place],
-                color=colour,
-                lw=0.7,
-                transform=ax.transAxes,
-                clip_on=False,
-            )
-            ax.text(1.055, place, short(name), transform=ax.transAxes, va="center")
+            led = ([1.02, 1.04], [place, place]) if name in stops else ([x, 1.02, 1.04], [y, place, place])
+            ax.plot(*led, color=self.colour(name), lw=0.7, transform=ax.transAxes, clip_on=False)
+            above = 4.0 / height if name in stops else 0.0
+            ax.text(1.055, place + above, short(name), transform=ax.transAxes, va="center")
+            if name in stops:
+                ax.text(
+                    1.055,
+                    place - above,
+                    stops[name],
+                    transform=ax.transAxes,
+                    va="center",
+                    color=SOFT,
+                    size=7.5,
+                )
 
     def colour(self, label: str) -> str:
         return PALETTE[self.numbers[label] % len(PALETTE)][0]

@@ -13,7 +13,18 @@ from typing import Any
 from gptkit import files
 from gptkit import registry as registered
 from gptkit import run as runs
-from gptkit.compare.results import JOBS, LOG, MEASURES, PRUNED, SWEEP, TRIALS, Point, Results, Trained
+from gptkit.compare.results import (
+    JOBS,
+    LOG,
+    MEASURES,
+    PRUNED,
+    SWEEP,
+    THREADS,
+    TRIALS,
+    Point,
+    Results,
+    Trained,
+)
 from gptkit.compare.trials import read_tuned, settled, trials_of
 from gptkit.composing.plain import leaves
 from gptkit.errors import GptkitError, RunError
@@ -132,7 +143,13 @@ def read_run(place: Path, point: Point, config: Mapping[str, Any] | None = None)
         measures=_json(place / MEASURES),
         config=_json(place / runs.CONFIG) if config is None else config,
         error=error,
+        threads=_threads(place),
     )
+
+
+def _threads(place: Path) -> list[int]:
+    told = _json(place / THREADS).get("each_start")
+    return [count for count in told if isinstance(count, int)] if isinstance(told, list) else []
 
 
 def last_lines(path: Path, count: int = _TAIL_LINES) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptkit.compare.results import Results, Trained
-from gptkit.compare.series import number, part
+from gptkit.compare.series import number, part, threads
 from gptkit.compare.statistics import Comparison
 from gptkit.compare.tables import scaled
 
@@ -47,6 +47,7 @@ def warnings(results: Results, comparison: Comparison) -> list[Caution]:
             _tokenizers,
             _ground,
             _machines,
+            _threads,
             _converged,
             _overlap,
             _ties,
@@ -192,6 +193,28 @@ def _machines(results: Results, comparison: Comparison) -> Iterator[Caution]:
     for name, values in found.items():
         if len(values) > 1:
             yield Caution("machines", f"Runs were made with different {name}s: {', '.join(sorted(values))}.")
+
+
+def _threads(results: Results, comparison: Comparison) -> Iterator[Caution]:
+    """A job that was gone on with may have had more or fewer cores than the others."""
+    counts = threads(results.runs)
+    if len(counts) < 2:
+        return
+    usual = max(counts, key=lambda count: sum(set(run.threads) == {count} for run in results.runs))
+    odd = [run for run in results.runs if run.status == "finished" and set(run.threads) - {usual}]
+    told = ", ".join(f"{run.label} seed {run.seed} on {_listed(run.threads)}" for run in odd[:6])
+    budget = results.sweep.get("budget")
+    timed = isinstance(budget, Mapping) and budget.get("kind") == "seconds"
+    yield Caution(
+        "threads",
+        f"Jobs had different numbers of CPU threads: {told}{_more(odd, 6)}, the others on {usual}. Their times and "
+        f"speeds cannot be compared{', nor what they learned in a budget of seconds' if timed else ''}.",
+    )
+
+
+def _listed(counts: Sequence[int]) -> str:
+    """Of one job, in the order of its starts: `1`, or `2, then 1`."""
+    return ", then ".join(str(count) for count, _ in itertools.groupby(counts))
 
 
 def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:

@@ -12,10 +12,15 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gptkit.compare.results import MEASURES
+from gptkit import files
+from gptkit.compare.results import MEASURES, THREADS
 from gptkit.errors import GptkitError
 from gptkit.train.agent import end_with_parent
+
+if TYPE_CHECKING:
+    from gptkit.run import Run
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,12 +53,28 @@ def job(folder: Path, lengths: Sequence[float]) -> int:
     from gptkit.train.launch import launch
 
     run = Run(folder)
+    missing = run.status != "finished" or (lengths and not (folder / MEASURES).is_file())
+    if missing:
+        _note_threads(run)
     code = 0 if run.status == "finished" else launch(run, quiet=True)
     if code == 0 and lengths and not (folder / MEASURES).is_file():
         from gptkit.compare import measure
 
         measure.write(run, lengths)
     return code
+
+
+def _note_threads(run: Run) -> None:
+    """Keep how many threads this start has: with other threads a job is quicker or slower than its neighbours."""
+    import torch
+
+    from gptkit.train import strategies
+
+    config = run.config()
+    if strategies.accelerator(config) == "cpu":
+        told = run.read_json(THREADS, default={}).get("each_start", [])
+        each = [*told, config["trainer"]["threads"] or torch.get_num_threads()]
+        files.write_json(run.path / THREADS, {"each_start": each})
 
 
 if __name__ == "__main__":

@@ -131,7 +131,8 @@ def longer(reading: Reading, sizes: Sequence[int], factors: Sequence[float]) -> 
 
     Two ways that papers confuse: `non_overlapping` cuts the text, so that a token has half of the length
     before it on average; `sliding` gives each token at least three quarters of it. `early` is the mean over
-    the first quarter of the trained context in the first way: its dearest places.
+    the first quarter of the trained context in the first way: its dearest places. A length that the model
+    itself cannot read is `refused`; one for which the text or the memory does not suffice is `skipped`.
     """
     context, room = reading.model.shape.context_length, len(reading.split.tokens) - 1
     fit = max((size for size in sizes if 2 * size <= room), default=0)
@@ -140,12 +141,12 @@ def longer(reading: Reading, sizes: Sequence[int], factors: Sequence[float]) -> 
     for factor, size in zip(factors, sizes, strict=True):
         row: dict[str, Any] = {"factor": factor, "tokens": size}
         if size > fit:
-            row["refused"] = f"the evaluation text has {room:,} tokens, too few for texts of {size:,}"
+            row["skipped"] = f"the evaluation text has {room:,} tokens, too few for texts of {size:,}"
             found.append(row)
             continue
         scores = 4 * reading.model.shape.n_heads * size * size
         if size > context and scores > _SCORES:
-            row["refused"] = f"not measured: the scores of {size:,} tokens may take {scores / 2**30:.1f} GiB"
+            row["skipped"] = f"the scores of {size:,} tokens may take {scores / 2**30:.1f} GiB"
             found.append(row)
             continue
         try:
@@ -167,10 +168,11 @@ def _at_length(reading: Reading, size: int, first: int, end: int, context: int) 
     starts = np.arange(first + stride - size, end + stride - size, stride, dtype=np.int64)
     for nats, counts in reading.losses(starts[starts >= 0], size):
         slid.add(nats[:, -stride:], counts[:, -stride:])
-    means = {"non_overlapping": cut.value, "sliding": slid.value, "early": early.value}
-    if not all(math.isfinite(value) for value in means.values()):
+    means = {"non_overlapping": cut, "sliding": slid, "early": early}
+    if not all(math.isfinite(mean.value) for mean in means.values()):
         return {"refused": "the loss is not a finite number at this length"}
-    return means
+    counts = {f"{key}_tokens": int(mean.count) for key, mean in means.items()}
+    return {**{key: mean.value for key, mean in means.items()}, **counts}
 
 
 class _Mean:

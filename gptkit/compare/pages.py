@@ -142,6 +142,9 @@ class _Page:
             note = "Mean over seeds at the end of training; the band is one standard deviation."
             yield "answers", "Answers by length", self.panels("probe-", note, "") + self.table(answers)
         note = "Mean over seeds after training: how much a longer past within the context helps."
+        held = series.placed([run for label in self.labels for run in series.runs_of(self.results, label)])
+        if held:
+            note += f" Each run is scored on {tables.span(held)} tokens of its evaluation text."
         yield (
             "position",
             "Loss by position",
@@ -206,8 +209,8 @@ class _Page:
             return _line("Other lengths were not measured.")
         note = (
             "The same text, cut into windows that do not overlap, in which the first tokens of each window have "
-            "little before them, or read by a sliding window, in which every token scored has nearly all of it. "
-            "A cross marks where a variant refuses."
+            "little before them, or read by a sliding window, in which every token scored has at least three quarters "
+            "of the window before it. A cross ends the line of a variant that refuses longer texts."
         )
         return self.panels("length-", note, "Every variant refused every length.") + self.table(table)
 

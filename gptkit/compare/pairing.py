@@ -37,7 +37,7 @@ def proofs(results: Results) -> list[Proof]:
     """What was measured of equal ground: batches, first weights, evaluation, tokenizer, budget."""
     told = list(results.ended())
     if results.sweep.get("lengths") == []:
-        text = "Batches, first weights, evaluation, tokenizer: lengths=none measures nothing that would prove them equal."
+        text = "Batches, first weights, evaluation, tokenizer: lengths=none measures nothing that would prove them."
         return [
             Proof("measures", False, text, "not asked for"),
             _budget(told, results.sweep.get("budget")),

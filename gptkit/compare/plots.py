@@ -92,7 +92,6 @@ class _Draw:
     def lengths(self) -> Iterator[tuple[str, Plot]]:
         """Two panels with one scale, and the early part."""
         refused = {label: series.refusals(runs) for label, runs in self.runs.items()}
-        stops = {label: min(told) for label, told in refused.items() if told}
         titles = {
             "non_overlapping": "Non-overlapping windows",
             "sliding": "Sliding windows",
@@ -111,7 +110,8 @@ class _Draw:
         ]
         for key, bands in found.items():
             if bands:
-                ticks = sorted({x for band in bands.values() for x in band.x} | {*stops.values()})
+                stops = series.stops(bands, refused, " ×")
+                ticks = sorted({x for band in bands.values() for x in band.x})
                 limits = (min(both), max(both)) if both and key != "early" else None
                 frame = Frame(
                     "length, × the trained context", "loss, nats per token", True, limits=limits, ticks=ticks

@@ -24,14 +24,14 @@ def plots(results: Results, canvas: Canvas, labels: Sequence[str]) -> Iterator[t
 
     runs = {label: series.runs_of(results, label) for label in labels}
     refused = {label: refusals(held) for label, held in runs.items()}
-    stops = {label: float(min(told)) for label, told in refused.items() if told}
     limit = trained_up_to(results)
     across = f"length{f', trained up to {limit}' if limit else ''}"
     for kind, title in KINDS.items():
         found = {label: by_length(held, kind) for label, held in runs.items()}
         bands = {label: band for label, band in found.items() if band is not None}
         if bands:
-            ticks = sorted({x for band in bands.values() for x in band.x} | {*stops.values()})
+            stops = series.stops(bands, refused)
+            ticks = sorted({x for band in bands.values() for x in band.x})
             frame = Frame(across, "share that is right", log=True, limits=(0.0, 1.0), ticks=ticks)
             yield f"probe-{kind.replace('_', '-')}", canvas.lines(title, bands, frame, stops)
 

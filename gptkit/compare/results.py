@@ -7,6 +7,7 @@
     jobs/000/        one run directory for each point, as `gptkit train` makes it
         measures.json  what was measured after training
         log.txt        what the job printed
+        threads.json   how many CPU threads it had, a number for each time that it was begun
     results.json  results.csv  report.md  report.html  plots/
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 SWEEP, JOBS, MEASURES, LOG = "sweep.json", "jobs", "measures.json", "log.txt"
-TRIALS, TUNED, PRUNED = "trials", "tuned.json", "pruned.json"
+TRIALS, TUNED, PRUNED, THREADS = "trials", "tuned.json", "pruned.json", "threads.json"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Trained:
         measures: what `measures.json` holds; empty where nothing was measured.
         config: the run's whole config.
         error: the last lines of a job that failed.
+        threads: of the CPU that trained and measured it, each time that its job was begun; empty where
+            another device did, or nobody noted.
     """
 
     point: Point
@@ -92,6 +95,7 @@ class Trained:
     measures: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
+    threads: Sequence[int] = ()
 
     @property
     def label(self) -> str:

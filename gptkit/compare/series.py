@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,11 @@ class Band:
     x: Sequence[float]
     mean: Sequence[float]
     sd: Sequence[float]
+
+
+def threads(runs: Iterable[Trained]) -> list[int]:
+    """How many CPU threads finished runs had, each number once; two or more leave times incomparable."""
+    return sorted({count for run in runs if run.status == "finished" for count in run.threads})
 
 
 def runs_of(results: Results, label: str) -> list[Trained]:
@@ -141,10 +146,45 @@ def lengths(runs: Sequence[Trained], key: str) -> Band | None:
     return _band(sorted(held.items())) if held else None
 
 
-def refusals(runs: Sequence[Trained]) -> dict[float, str]:
-    """Why a variant went no further, by factor."""
-    told = ((number(entry.get("factor")), entry.get("refused")) for entry in _lengths(runs))
+def scored(runs: Sequence[Trained], key: str) -> set[float]:
+    """On how many tokens losses by length are means, each number once.
+
+    Args:
+        runs: of any variants.
+        key: as of `lengths`.
+    """
+    told = (number(entry.get(f"{key}_tokens")) for entry in _lengths(runs))
+    return {count for count in told if math.isfinite(count)}
+
+
+def placed(runs: Sequence[Trained]) -> set[float]:
+    """On how many tokens the losses by place within the context are means, each number once."""
+    told = (math.fsum(numbers(part(run, "loss_by_position").get("count"))) for run in runs)
+    return {count for count in told if math.isfinite(count) and count > 0}
+
+
+def refusals(runs: Sequence[Trained], key: str = "refused") -> dict[float, str]:
+    """Why a variant went no further, by factor; `skipped` tells why nobody asked it to."""
+    told = ((number(entry.get("factor")), entry.get(key)) for entry in _lengths(runs))
     return {factor: str(why) for factor, why in sorted(told, key=str) if why and math.isfinite(factor)}
+
+
+def stops(
+    bands: Mapping[str, Band], refused: Mapping[str, Collection[float]], unit: str = ""
+) -> dict[str, str]:
+    """Why lines end early, by variant: what it refused lies beyond what it read.
+
+    Args:
+        bands: of each variant that read anything.
+        refused: the places that it refused.
+        unit: of a place.
+    """
+    ends = {label: band.x[-1] for label, band in bands.items()}
+    return {
+        label: f"refuses past {end:g}{unit}"
+        for label, end in ends.items()
+        if max(refused.get(label, ()), default=end) > end
+    }
 
 
 def _lengths(runs: Sequence[Trained]) -> list[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gptkit.compare import series
@@ -159,6 +159,7 @@ def _settles(d: Difference) -> str:
 def lengths(results: Results, labels: Sequence[str]) -> Table | None:
     """Loss by multiples of the trained context, with what refused and why; None where none was measured."""
     rows, reasons, factors = [], [], set()
+    skipped: dict[float, str] = {}
     told: dict[str, tuple[dict[float, float], dict[float, float], Mapping[float, str]]] = {}
     for label in labels:
         runs = series.runs_of(results, label)
@@ -166,23 +167,48 @@ def lengths(results: Results, labels: Sequence[str]) -> Table | None:
         plain, sliding = (dict(zip(b.x, b.mean, strict=True)) if b else {} for b in bands)
         refused = series.refusals(runs)
         factors |= {*plain, *sliding, *refused}
+        skipped |= series.refusals(runs, "skipped")
         told[label] = plain, sliding, refused
         if refused:
             first = min(refused)
             reasons.append(f"{label} refuses from {first:g} × on: {refused[first]}")
     if not factors:
         return None
+    reasons += [f"{factor:g} × was not measured: {why}." for factor, why in sorted(skipped.items())]
+    factors |= skipped.keys()
     for label, (plain, sliding, refused) in told.items():
         cells = [Cell(label)]
         for factor in sorted(factors):
             if factor in refused and factor not in plain:
                 cells.append(Cell("refuses", marked=True))
             else:
-                slid = sliding.get(factor, math.nan)
-                cells.append(Cell(shown(plain.get(factor, math.nan), 3), f"sliding {shown(slid, 3)}"))
+                slid = f"sliding {shown(sliding[factor], 3)}" if factor in sliding else ""
+                cells.append(Cell(shown(plain.get(factor, math.nan), 3), slid))
         rows.append(cells)
     note = "Nats per token with non-overlapping windows; below it with a sliding window."
-    return Table(["variant", *(f"{factor:g} ×" for factor in sorted(factors))], rows, [note, *reasons])
+    notes = [note, *[line for line in [_scored(results, labels)] if line], *reasons]
+    return Table(["variant", *(f"{factor:g} ×" for factor in sorted(factors))], rows, notes)
+
+
+def _scored(results: Results, labels: Sequence[str]) -> str:
+    """On how many tokens a run's losses by length are means; empty where that was not told."""
+    runs = [run for label in labels for run in series.runs_of(results, label)]
+    cut, slid, early = (series.scored(runs, key) for key in ("non_overlapping", "sliding", "early"))
+    if not cut:
+        return ""
+    told = f"Each run is scored on {span({*cut, *slid})} tokens of its evaluation text at each length"
+    return (
+        f"{told}, of which {span(early)} stand in the first quarter of a trained context."
+        if early
+        else f"{told}."
+    )
+
+
+def span(counts: Iterable[float]) -> str:
+    """Whole numbers from the least to the greatest: `4,096`, or `4,032 to 4,096`."""
+    held = sorted(counts)
+    low, high = f"{held[0]:,.0f}", f"{held[-1]:,.0f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def cost(results: Results, labels: Sequence[str]) -> Table | None:
@@ -200,8 +226,12 @@ def cost(results: Results, labels: Sequence[str]) -> Table | None:
             marked = math.isfinite(off) and abs(off) > _COSTS[name][1]
             text = size(held[name]) if "bytes" in name else _plain(name, held[name])
             row.append(Cell(text, f"{signed(100 * off, 1)} %" if marked else "", marked))
-    note = "Marked: more than 1 % off the middle variant in size, or more than 10 % in time and memory."
-    return Table(["variant", *(_COSTS[name][0] for name in names)], rows, [note])
+    notes = ["Marked: more than 1 % off the middle variant in size, or more than 10 % in time and memory."]
+    counts = series.threads(results.runs)
+    if len(counts) > 1:
+        told = " and ".join(map(str, counts))
+        notes.append(f"Times and speeds cannot be compared here: jobs had {told} CPU threads.")
+    return Table(["variant", *(_COSTS[name][0] for name in names)], rows, notes)
 
 
 def _plain(name: str, value: float) -> str:
