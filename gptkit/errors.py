@@ -52,6 +52,28 @@ class ConfigError(UserError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+def check_options(slot: str, *rules: tuple[str, object, str, bool]) -> None:
+    """Refuse options of a part that are out of range, all in one error.
+
+        check_options("optimizer", ("lr", lr, "a number of at least 0", lr >= 0))
+
+    Args:
+        slot: where the part stands, such as `model.norm`.
+        rules: an option, its value, what is expected, and whether that holds; `lr >= 0` fails for NaN,
+            `not lr < 0` would not.
+
+    Raises:
+        ConfigError: something does not hold; carries every such option.
+    """
+    problems = [
+        Problem(f"{slot}.{option}", f"expected {expected}, got {value!r}.")
+        for option, value, expected, holds in rules
+        if not holds
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
 class UnknownNameError(UserError):
     """A name that no registered component carries."""
 

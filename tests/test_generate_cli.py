@@ -275,3 +275,9 @@ def test_an_encoding_that_lacks_signs_stops_nothing(folder):
     told = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert b"#" in told.stdout
     assert b"?" in told.stdout
+
+
+def test_all_options_out_of_range_are_told_at_once(say):
+    code, out, err = say("generate", "top_k=-1", "top_p=2", "min_p=5")
+    assert (code, out) == (2, "")
+    assert [f"sampler.{name}: expected" in err for name in ("top_k", "top_p", "min_p")] == [True] * 3

@@ -12,7 +12,7 @@ from typing import Any
 from gptkit import registry, schema
 from gptkit.cli import speaking
 from gptkit.cli.arguments import split_flags
-from gptkit.errors import Problem, UserError, did_you_mean
+from gptkit.errors import ConfigError, Problem, UserError, did_you_mean
 from gptkit.signature import Option
 
 SUMMARY = "have a trained model go on from a prompt"
@@ -137,8 +137,8 @@ def sampler_problems(node: Mapping[str, Any]) -> list[Problem]:
         return problems
     try:
         registry.load("sampler", name)(**{key: given for key, given in node.items() if key != "name"})
-    except UserError as error:
-        return [Problem("", str(error))]
+    except ConfigError as error:
+        return error.problems
     return []
 
 

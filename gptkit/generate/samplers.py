@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gptkit.errors import UserError
+from gptkit.errors import check_options
 from gptkit.generate.draw import invalid, inverse, nucleus
 from gptkit.generate.interfaces import History, Sampler
 from gptkit.registry import register
@@ -60,11 +60,20 @@ class Sample(Sampler):
         min_p: float | None = None,
         repetition_penalty: float = 1.0,
     ) -> None:
-        _check("temperature", temperature, "a number of 0 or more")
-        _check("top_k", top_k, "a whole number of 1 or more", least=1, optional=True)
-        _check("top_p", top_p, "a number from 0 to 1", most=1, optional=True)
-        _check("min_p", min_p, "a number from 0 to 1", most=1, optional=True)
-        _check("repetition_penalty", repetition_penalty, "a number above 0", least=math.ulp(0.0))
+        share, least = "a number from 0 to 1, or null to leave it out", math.ulp(0.0)
+        check_options(
+            "sampler",
+            ("temperature", temperature, "a number of 0 or more", _within(temperature, 0)),
+            ("top_k", top_k, "a whole number of 1 or more, or null to leave it out", _is_count(top_k)),
+            ("top_p", top_p, share, top_p is None or _within(top_p, 0, 1)),
+            ("min_p", min_p, share, min_p is None or _within(min_p, 0, 1)),
+            (
+                "repetition_penalty",
+                repetition_penalty,
+                "a number above 0",
+                _within(repetition_penalty, least),
+            ),
+        )
         self.temperature, self.repetition_penalty = temperature, repetition_penalty
         self.top_k, self.top_p, self.min_p = top_k, top_p, min_p
 
@@ -122,25 +131,12 @@ def _exact(logits: Tensor) -> Tensor:
     return logits.float() if logits.element_size() < 4 else logits
 
 
-def _check(
-    name: str,
-    value: object,
-    expected: str,
-    *,
-    least: float = 0,
-    most: float = math.inf,
-    optional: bool = False,
-) -> None:
-    """Whether an option is a finite number within its range; whole where the range begins at 1."""
-    if value is None and optional:
-        return
-    kinds = (int,) if least == 1 else (int, float)
-    if (
-        isinstance(value, kinds)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and least <= value <= most
-    ):
-        return
-    or_null = ", or null to leave it out" if optional else ""
-    raise UserError(f"sampler.{name}: expected {expected}{or_null}, got {value!r}.")
+def _within(value: object, least: float, most: float = math.inf) -> bool:
+    """Whether an option is a finite number within its range."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and least <= value <= most
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (isinstance(value, int) and _within(value, 1))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from gptkit.errors import ConfigError, Problem
+from gptkit.errors import check_options
 from gptkit.model.interfaces import roles
 from gptkit.registry import register
 
@@ -39,18 +40,7 @@ class AdamW:
         weight_decay: float = 0.1,
         fused: bool | None = None,
     ) -> None:
-        problems = [
-            Problem(f"optimizer.{key}", f"expected {what}, got {value}.")
-            for key, value, what, good in (
-                ("lr", lr, "a number of at least 0", lr >= 0),
-                ("betas", betas, "two numbers from 0 to below 1", _two_fractions(betas)),
-                ("eps", eps, "a number of at least 0", eps >= 0),
-                ("weight_decay", weight_decay, "a number of at least 0", weight_decay >= 0),
-            )
-            if not good
-        ]
-        if problems:
-            raise ConfigError(problems)
+        check_options("optimizer", *usual_rules(lr, betas, weight_decay, eps))
         self.lr, self.betas, self.eps = lr, (betas[0], betas[1]), eps
         self.weight_decay, self.fused = weight_decay, fused
 
@@ -80,5 +70,12 @@ def can_fuse(model: nn.Module) -> bool:
     return all(p.device.type in FUSED_ON and p.is_floating_point() for p in model.parameters())
 
 
-def _two_fractions(values: list[float]) -> bool:
-    return len(values) == 2 and all(0 <= value < 1 for value in values)
+def usual_rules(
+    lr: float, betas: list[float], weight_decay: float, eps: float = 0.0
+) -> Iterator[tuple[str, object, str, bool]]:
+    """What the options that most optimizers share may be, as rules of `check_options`."""
+    two = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+    yield "lr", lr, "a number of at least 0", lr >= 0
+    yield "betas", betas, "two numbers from 0 to below 1", two
+    yield "eps", eps, "a number of at least 0", eps >= 0
+    yield "weight_decay", weight_decay, "a number of at least 0", weight_decay >= 0

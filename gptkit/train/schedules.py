@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Literal
 
-from gptkit.errors import ConfigError, Problem
+from gptkit.errors import check_options
 from gptkit.registry import register
 
 
@@ -17,8 +17,12 @@ class Schedule(ABC):
     """Built as `Schedule(*, options)`; every schedule warms up, then follows its own curve."""
 
     def __init__(self, *, warmup_steps: int = 100, final_fraction: float = 0.1) -> None:
-        self.warmup_steps = _at_least_zero("warmup_steps", warmup_steps)
-        self.final_fraction = _fraction("final_fraction", final_fraction)
+        check_options(
+            "schedule",
+            ("warmup_steps", warmup_steps, "0 or more", warmup_steps >= 0),
+            ("final_fraction", final_fraction, "a number from 0 to 1", 0 <= final_fraction <= 1),
+        )
+        self.warmup_steps, self.final_fraction = warmup_steps, final_fraction
 
     def factor(self, step: int, max_steps: int) -> float:
         """The factor on the learning rate of update `step`, with 0 <= step < max_steps.
@@ -106,8 +110,9 @@ class WarmupStableDecay(Schedule):
         shape: Literal["linear", "sqrt"] = "linear",
     ) -> None:
         super().__init__(warmup_steps=warmup_steps, final_fraction=final_fraction)
-        self.decay_fraction = _fraction("decay_fraction", decay_fraction)
-        self.shape = shape
+        within = 0 <= decay_fraction <= 1
+        check_options("schedule", ("decay_fraction", decay_fraction, "a number from 0 to 1", within))
+        self.decay_fraction, self.shape = decay_fraction, shape
 
     def factor(self, step: int, max_steps: int) -> float:
         """As of `Schedule.factor`; a fall that would begin during warm-up begins when that ends."""
@@ -119,15 +124,3 @@ class WarmupStableDecay(Schedule):
     def curve(self, progress: float) -> float:
         fall = math.sqrt(progress) if self.shape == "sqrt" else progress
         return 1 - (1 - self.final_fraction) * fall
-
-
-def _at_least_zero(key: str, value: int) -> int:
-    if value < 0:
-        raise ConfigError([Problem(f"schedule.{key}", f"expected 0 or more, got {value}.")])
-    return value
-
-
-def _fraction(key: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ConfigError([Problem(f"schedule.{key}", f"expected a number from 0 to 1, got {value}.")])
-    return value

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gptkit.errors import ConfigError, Problem
+from gptkit.errors import check_options
 from gptkit.registry import register
 from gptkit.train.callbacks import Callback
 from gptkit.train.meter import StepOutcome
@@ -26,9 +26,7 @@ class Ema(Callback):
     """
 
     def __init__(self, *, decay: float = 0.999) -> None:
-        if not 0 <= decay < 1:
-            message = f"expected a number from 0 to below 1, got {decay}."
-            raise ConfigError([Problem("callback.ema.decay", message)])
+        check_options("callback.ema", ("decay", decay, "a number from 0 to below 1", 0 <= decay < 1))
         self.decay = decay
 
     def start(self, model: nn.Module, rows: list[dict[str, Any]]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gptkit.errors import ConfigError, Problem
+from gptkit.errors import check_options
 from gptkit.registry import register
-from gptkit.train.optimizers import decay_groups
+from gptkit.train.optimizers import decay_groups, usual_rules
 
 
 @register("optimizer", "lion")
@@ -35,18 +35,7 @@ class Lion:
         betas: list[float] = [0.95, 0.98],  # noqa: B006 - read as plain data, never changed
         weight_decay: float = 1.0,
     ) -> None:
-        fractions = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
-        problems = [
-            Problem(f"optimizer.{key}", f"expected {what}, got {value}.")
-            for key, value, what, good in (
-                ("lr", lr, "a number of at least 0", lr >= 0),
-                ("betas", betas, "two numbers from 0 to below 1", fractions),
-                ("weight_decay", weight_decay, "a number of at least 0", weight_decay >= 0),
-            )
-            if not good
-        ]
-        if problems:
-            raise ConfigError(problems)
+        check_options("optimizer", *usual_rules(lr, betas, weight_decay))
         self.lr, self.betas, self.weight_decay = lr, (betas[0], betas[1]), weight_decay
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:

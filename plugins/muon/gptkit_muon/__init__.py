@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from gptkit.errors import ConfigError, Problem
+from gptkit.errors import check_options
 from gptkit.model.interfaces import Embedding, Head, PositionalEncoding, roles
 from gptkit.registry import register
-from gptkit.train.optimizers import AdamW, can_fuse, decay_groups
+from gptkit.train.optimizers import AdamW, can_fuse, decay_groups, usual_rules
 from gptkit_muon.orthogonal import Orthogonal
 from gptkit_muon.together import Together
 
@@ -52,18 +52,14 @@ class Muon:
         eps: float = 1e-8,
         bf16: bool | None = None,
     ) -> None:
-        self.rest = AdamW(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)  # refuses what it must
-        problems = [
-            Problem(f"optimizer.{key}", f"expected {what}, got {value}.")
-            for key, value, what, good in (
-                ("momentum", momentum, "a number from 0 to below 1", 0 <= momentum < 1),
-                ("iterations", iterations, "at least 1", iterations >= 1),
-                ("adamw_lr", adamw_lr, "null or a number of at least 0", adamw_lr is None or adamw_lr >= 0),
-            )
-            if not good
-        ]
-        if problems:
-            raise ConfigError(problems)
+        check_options(
+            "optimizer",
+            *usual_rules(lr, betas, weight_decay, eps),
+            ("momentum", momentum, "a number from 0 to below 1", 0 <= momentum < 1),
+            ("iterations", iterations, "at least 1", iterations >= 1),
+            ("adamw_lr", adamw_lr, "null or a number of at least 0", adamw_lr is None or adamw_lr >= 0),
+        )
+        self.rest = AdamW(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         self.lr, self.adamw_lr, self.weight_decay = lr, lr if adamw_lr is None else adamw_lr, weight_decay
         self.momentum, self.nesterov, self.iterations = momentum, nesterov, iterations
         self.scale, self.bf16 = scale, bf16

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from gptkit.errors import ConfigError, Problem
+from gptkit.errors import check_options
 from gptkit.model.interfaces import Embedding, Head, PositionalEncoding, roles
 from gptkit.registry import register
-from gptkit.train.optimizers import AdamW, can_fuse, decay_groups
+from gptkit.train.optimizers import AdamW, can_fuse, decay_groups, usual_rules
 
 
 @register("optimizer", "mup_adamw")
@@ -40,12 +40,13 @@ class MuPAdamW:
         weight_decay: float = 0.1,
         fused: bool | None = None,
     ) -> None:
+        width = "a width of at least 1, the d_model that lr was found at"
+        check_options(
+            "optimizer",
+            *usual_rules(lr, betas, weight_decay, eps),
+            ("base_width", base_width, width, base_width >= 1),
+        )
         self.plain = AdamW(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
-        if base_width < 1:
-            problem = f"expected a width of at least 1, got {base_width}."
-            raise ConfigError(
-                [Problem("optimizer.base_width", problem, "Take the d_model that lr was found at.")]
-            )
         self.base_width = base_width
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:

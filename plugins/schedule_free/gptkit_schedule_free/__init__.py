@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from gptkit.errors import check_options
 from gptkit.registry import register
-from gptkit.train.optimizers import AdamW, decay_groups
+from gptkit.train.optimizers import decay_groups, usual_rules
 
 
 @register("optimizer", "schedule_free")
@@ -37,7 +38,7 @@ class ScheduleFree:
         eps: float = 1e-8,
         weight_decay: float = 0.1,
     ) -> None:
-        AdamW(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)  # refuses what it must
+        check_options("optimizer", *usual_rules(lr, betas, weight_decay, eps))
         self.lr, self.betas, self.eps, self.weight_decay = lr, (betas[0], betas[1]), eps, weight_decay
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from gptkit.errors import ConfigError, Problem
+from gptkit.errors import check_options
 from gptkit.registry import register
-from gptkit.train.optimizers import AdamW, decay_groups
+from gptkit.train.optimizers import decay_groups, usual_rules
 from gptkit_soap.rotated import Rotated
 
 
@@ -40,17 +40,12 @@ class Soap:
         every: int = 10,
         max_size: int = 10000,
     ) -> None:
-        AdamW(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)  # refuses what it must
-        problems = [
-            Problem(f"optimizer.{key}", f"expected {what}, got {value}.")
-            for key, value, what, good in (
-                ("every", every, "at least 1", every >= 1),
-                ("max_size", max_size, "at least 0", max_size >= 0),
-            )
-            if not good
-        ]
-        if problems:
-            raise ConfigError(problems)
+        check_options(
+            "optimizer",
+            *usual_rules(lr, betas, weight_decay, eps),
+            ("every", every, "at least 1", every >= 1),
+            ("max_size", max_size, "at least 0", max_size >= 0),
+        )
         self.lr, self.betas, self.eps = lr, (betas[0], betas[1]), eps
         self.weight_decay, self.every, self.max_size = weight_decay, every, max_size
 
