@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.cache import KeyValueCache
 from gptkit.model.interfaces import Attention, Mask, ModelShape, PositionalEncoding, Step, mark
 from gptkit.model.kernels import Kernel, allowed, attend, check, mixed, products, score_bias, softmax
+from gptkit.model.options import pattern_rules
 from gptkit.registry import register
 
 
@@ -47,6 +48,7 @@ class GroupedQuery(Attention):
     ) -> None:
         super().__init__(shape, position, mask)
         self.heads, self.kv_heads, self.d_head = shape.n_heads, shape.n_kv_heads, shape.d_head
+        check_options("model.attention", *pattern_rules(dropout, scale))
         check(kernel, dropout)
         self.dropout = dropout
         self.kernel: Kernel = kernel
@@ -179,6 +181,7 @@ class SummedHeads(Attention):
     ) -> None:
         super().__init__(shape, position, mask)
         self.heads, self.d_head = shape.n_heads, shape.d_head
+        check_options("model.attention", *pattern_rules(dropout, scale))
         check(kernel, dropout)
         self.dropout = dropout
         self.kernel: Kernel = kernel

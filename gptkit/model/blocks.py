@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from gptkit.model.interfaces import Attention, Block, FeedForward, MakeNorm, Step
+from gptkit.model.options import dropout_layer
 from gptkit.registry import register
 
 
@@ -20,7 +21,7 @@ class _TwoSublayers(Block):
         self.attention = attention
         self.feed_forward_norm = None if feed_forward.absent else make_norm(width)
         self.feed_forward = feed_forward
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_layer("model.block", dropout)
 
 
 @register("model.block", "pre")
@@ -89,7 +90,7 @@ class Parallel(Block):
         self.feed_forward_norm = None if shared_norm or feed_forward.absent else make_norm(width)
         self.attention = attention
         self.feed_forward = feed_forward
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_layer("model.block", dropout)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
         normed = self.attention_norm(x)

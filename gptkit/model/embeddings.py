@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gptkit.model.interfaces import Embedding, ModelShape, PositionalEncoding
+from gptkit.model.options import dropout_layer
 from gptkit.model.tied import lookup
 from gptkit.registry import register
 
@@ -25,7 +26,7 @@ class TokenEmbedding(Embedding):
         self.__dict__["position"] = position  # shared: the GPT registers it
         self.weight = nn.Parameter(torch.empty(shape.vocab_size, shape.d_model))
         self.gptkit_role = "embedding"
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_layer("model.embedding", dropout)
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         return self.dropout(self.position.embed(lookup(tokens, self.weight), positions))

@@ -11,6 +11,7 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from gptkit.errors import check_options
 from gptkit.model.interfaces import Init, ModelShape, Role, roles
 from gptkit.registry import register
 
@@ -26,6 +27,7 @@ class GPT2Init:
     """
 
     def __init__(self, shape: ModelShape, *, std: float = 0.02, scale_residual: bool = True) -> None:
+        check_options("model.init", ("std", std, "a number of at least 0", std >= 0))
         self.std = std
         self.residual_std = std / (2 * max(shape.n_layers, 1)) ** 0.5 if scale_residual else std
 

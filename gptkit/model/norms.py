@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gptkit.errors import check_options
 from gptkit.model.interfaces import Norm
+from gptkit.model.options import eps_rule
 from gptkit.registry import register
 
 
@@ -21,6 +23,7 @@ class LayerNorm(Norm):
 
     def __init__(self, width: int, *, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()
+        check_options("model.norm", eps_rule(eps))
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gptkit.errors import check_options
 from gptkit.model.interfaces import ModelShape, PositionalEncoding, float_positions
+from gptkit.model.options import base_rule, count_rule
 from gptkit.registry import register
 
 
@@ -33,6 +35,7 @@ class Sinusoidal(PositionalEncoding):
 
     def __init__(self, shape: ModelShape, *, base: float = 10000.0) -> None:
         super().__init__()
+        check_options("model.position", base_rule(base))
         self.base = base
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
@@ -56,6 +59,7 @@ class Learned(PositionalEncoding):
 
     def __init__(self, shape: ModelShape, *, max_positions: int | None = None) -> None:
         super().__init__()
+        check_options("model.position", count_rule("max_positions", max_positions))
         self.max_positions = max_positions or shape.context_length
         self.weight = nn.Parameter(torch.empty(self.max_positions, shape.d_model))
         self.gptkit_role = "embedding"

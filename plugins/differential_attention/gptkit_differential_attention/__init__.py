@@ -8,10 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.attention import GroupedQuery
 from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding, Step
 from gptkit.model.kernels import attend
+from gptkit.model.options import eps_rule
 from gptkit.registry import register
 
 
@@ -58,6 +59,7 @@ class Differential(GroupedQuery):
             )
         self.start = 0.8 - 0.6 * math.exp(-0.3 * shape.layer)
         self.vectors = nn.Parameter(torch.zeros(4 * self.d_head))  # a1, b1, a2, b2
+        check_options("model.attention", eps_rule(eps))
         self.norm = nn.RMSNorm(2 * self.d_head, eps)
 
     def init_parameter(self, name: str, tensor: Tensor, generator: torch.Generator) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.interfaces import ModelShape, PositionalEncoding
 from gptkit.registry import register
 
@@ -43,6 +43,9 @@ class Disentangled(PositionalEncoding):
                 f"place_to_content={place_to_content}; it tells no order. "
                 "Take a distance of 1 or more, and one of the two."
             )
+        check_options(
+            "model.position", ("scale", scale, "a number above 0, or null", scale is None or scale > 0)
+        )
         self.max_distance, self.heads = max_distance, shape.n_heads
         self.scale = shape.d_head**-0.5 if scale is None else scale
         rows = (2 * max_distance, shape.n_heads * shape.d_head)

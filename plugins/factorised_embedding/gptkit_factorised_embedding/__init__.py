@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from gptkit.errors import UserError
 from gptkit.model.interfaces import Embedding, ModelShape, PositionalEncoding
+from gptkit.model.options import dropout_layer
 from gptkit.registry import register
 
 
@@ -35,7 +36,7 @@ class FactorisedEmbedding(Embedding):
         self.gptkit_role = "embedding"
         self.table = nn.Parameter(torch.empty(shape.vocab_size, width))
         self.widen = nn.Linear(width, shape.d_model, bias=False)  # B^T
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_layer("model.embedding", dropout)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gptkit.errors import UserError
 from gptkit.model.interfaces import Attention, Block, FeedForward, MakeNorm, Step
+from gptkit.model.options import dropout_layer
 from gptkit.registry import register
 
 
@@ -50,7 +51,7 @@ class HyperConnections(Block):
         absent = feed_forward.absent
         self.feed_forward_norm = None if absent else make_norm(width)
         self.feed_forward_paths = None if absent else Paths(width, n_streams, first + 1, dynamic)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_layer("model.block", dropout)
 
     def enter(self, x: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, n, D], n times the same."""

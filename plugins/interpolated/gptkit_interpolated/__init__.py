@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.interfaces import ModelShape, PositionalEncoding, float_positions
+from gptkit.model.options import count_rule
 from gptkit.registry import register
 
 
@@ -31,6 +32,7 @@ class Interpolated(PositionalEncoding):
         super().__init__()
         if factor < 1:
             raise UserError(f"interpolated: factor={factor}; texts become longer, so take 1 or more.")
+        check_options("model.position", count_rule("max_positions", max_positions))
         self.factor = factor
         self.rows = max_positions or -(-shape.context_length // max(1, int(factor)))
         self.max_positions = int(self.rows * factor)

@@ -7,10 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.cache import KeyValueCache
 from gptkit.model.interfaces import Attention, Mask, ModelShape, PositionalEncoding, Step, mark
 from gptkit.model.kernels import Kernel, attend, check
+from gptkit.model.options import count_rule, eps_rule, pattern_rules
 from gptkit.registry import register
 
 
@@ -57,6 +58,9 @@ class Latent(Attention):
         kernel: Literal["sdpa", "eager", "flex"] = "sdpa",
     ) -> None:
         super().__init__(shape, position, mask)
+        widths = {"d_content": d_content, "d_value": d_value, "kv_rank": kv_rank, "q_rank": q_rank}
+        rules = (*(count_rule(*width) for width in widths.items()), eps_rule(eps))
+        check_options("model.attention", *rules, *pattern_rules(dropout, scale))
         check(kernel, dropout)
         if shape.n_kv_heads != shape.n_heads:
             raise UserError(

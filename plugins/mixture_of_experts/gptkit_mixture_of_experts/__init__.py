@@ -7,8 +7,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.interfaces import FeedForward, ModelShape, mark
+from gptkit.model.options import count_rule
 from gptkit.registry import register
 from gptkit_mixture_of_experts.experts import ACTIVATIONS, Activation, Experts
 from gptkit_mixture_of_experts.router import Router
@@ -72,6 +73,13 @@ class MixtureOfExperts(FeedForward):
     ) -> None:
         super().__init__()
         _check(n_experts, n_active, groups, active_groups, d_shared)
+        check_options(
+            "model.feed_forward",
+            count_rule("d_expert", d_expert),
+            ("factor", factor, "a number above 0", factor > 0),
+            ("balance_rate", balance_rate, "a number of at least 0, or null", (balance_rate or 0) >= 0),
+            ("z_penalty", z_penalty, "a number of at least 0", z_penalty >= 0),
+        )
         if balance_rate is None:
             balance_rate = 0.001 if balance == "bias" else 0.01
         width = d_expert or max(1, shape.d_ff // n_active)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.cross_entropy import linear_cross_entropy
 from gptkit.model.heads import LanguageModelHead
 from gptkit.model.interfaces import Embedding, ModelShape, Role
@@ -37,6 +37,7 @@ class MuPInit:
         zero_head: bool = True,
     ) -> None:
         self.std, self.head_std = std, 0.0 if zero_head else std
+        check_options("model.init", ("std", std, "a number of at least 0", std >= 0))
         self.inside_std = std / width_ratio(shape, base_width) ** 0.5
         depth = (2 * max(shape.n_layers, 1)) ** 0.5 if scale_residual else 1.0
         self.residual_std = self.inside_std / depth
@@ -79,6 +80,7 @@ class MuPHead(LanguageModelHead):
         multiplier: float = 1.0,
     ) -> None:
         super().__init__(shape, embedding, tied=tied, bias=bias)
+        check_options("model.head", ("multiplier", multiplier, "a number above 0", multiplier > 0))
         self.factor = multiplier / width_ratio(shape, base_width)
 
     def forward(self, x: Tensor) -> Tensor:

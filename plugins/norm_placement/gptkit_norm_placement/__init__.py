@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from gptkit.model.interfaces import Attention, Block, FeedForward, MakeNorm, Step
+from gptkit.model.options import dropout_layer
 from gptkit.registry import register
 
 
@@ -27,7 +28,7 @@ class _NormedResult(Block):
         self.feed_forward_norm = make_norm(width) if before and not absent else nn.Identity()
         self.feed_forward = feed_forward
         self.feed_forward_result_norm = None if absent else make_norm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_layer("model.block", dropout)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
         read = self.attention(self.attention_norm(x), step)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from gptkit.errors import check_options
 from gptkit.model.embeddings import TokenEmbedding
 from gptkit.model.interfaces import ModelShape, PositionalEncoding
+from gptkit.model.options import eps_rule
 from gptkit.model.tied import lookup
 from gptkit.registry import register
 
@@ -33,6 +35,7 @@ class NormedEmbedding(TokenEmbedding):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(shape, position, dropout=dropout)
+        check_options("model.embedding", eps_rule(eps))
         self.norm = nn.LayerNorm(shape.d_model, eps, bias=bias)
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:

@@ -7,8 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gptkit.errors import check_options
 from gptkit.model.attention import GroupedQuery
 from gptkit.model.interfaces import Mask, ModelShape, Norm, PositionalEncoding, Step
+from gptkit.model.options import eps_rule
 from gptkit.registry import register
 
 
@@ -48,6 +50,7 @@ class QKNorm(GroupedQuery):
         super().__init__(
             shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale, kernel=kernel
         )
+        check_options("model.attention", eps_rule(eps))
         widths = (1, 1) if per_head else (self.heads, self.kv_heads)
         self.q_norm = _RMS(widths[0] * self.d_head, eps, offset)
         self.k_norm = _RMS(widths[1] * self.d_head, eps, offset)

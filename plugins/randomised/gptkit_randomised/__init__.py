@@ -41,8 +41,8 @@ class Randomised(PositionalEncoding):
         span: int | None = None,
     ) -> None:
         super().__init__()
-        self.reach = reach or 4 * shape.context_length
-        self.span = span or 2 * self.reach
+        self.reach = 4 * shape.context_length if reach is None else reach
+        self.span = 2 * self.reach if span is None else span
         problems = []
         if not shape.context_length <= self.reach <= self.span:
             told = f"reach={self.reach} and span={self.span} for a context of {shape.context_length} tokens."

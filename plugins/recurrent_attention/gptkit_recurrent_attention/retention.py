@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.interfaces import Mask, MaskContext, ModelShape, PositionalEncoding, Step
+from gptkit.model.options import eps_rule
 from gptkit.registry import register
 from gptkit_recurrent_attention.recurrent import Recurrent, State, within
 
@@ -51,6 +52,7 @@ class Retention(Recurrent):
                 f"retention: fastest={fastest} and slowest={slowest}; heads fade by 1 - 2^-r at each token, so take "
                 "0 < fastest <= slowest."
             )
+        check_options("model.attention", eps_rule(eps))
         self.rates = (fastest, slowest)
         self.gate = nn.Linear(shape.d_model, self.heads * self.d_head, bias=bias)
         self.norm = nn.LayerNorm(self.d_head, eps)

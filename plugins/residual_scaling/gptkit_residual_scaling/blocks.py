@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gptkit.errors import UserError
 from gptkit.model.interfaces import Attention, Block, FeedForward, MakeNorm, Step
+from gptkit.model.options import dropout_layer
 from gptkit.registry import register
 
 
@@ -31,7 +32,7 @@ class ReZero(Block):
         self.attention = attention
         self.feed_forward = feed_forward
         self.alpha = nn.Parameter(torch.zeros(1))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_layer("model.block", dropout)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
         x = x + self.dropout(self.alpha * self.attention(x, step))
@@ -70,7 +71,7 @@ class LayerScale(Block):
         if not feed_forward.absent:
             self.feed_forward_norm = make_norm(width)
             self.feed_forward_gamma = nn.Parameter(torch.full((width,), start))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_layer("model.block", dropout)
 
     def init_parameter(self, name: str, tensor: Tensor, generator: torch.Generator) -> bool:
         """Every gamma starts at the same number."""
@@ -118,7 +119,7 @@ class DeepNorm(Block):
         self.attention_norm = make_norm(shape.d_model)
         self.feed_forward = feed_forward
         self.feed_forward_norm = None if feed_forward.absent else make_norm(shape.d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_layer("model.block", dropout)
 
     def forward(self, x: Tensor, step: Step) -> Tensor:
         x = self.attention_norm(self.alpha * x + self.dropout(self.attention(x, step)))

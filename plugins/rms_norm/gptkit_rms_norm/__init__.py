@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gptkit.errors import check_options
 from gptkit.model.interfaces import Norm
+from gptkit.model.options import eps_rule
 from gptkit.registry import register
 
 
@@ -23,6 +25,7 @@ class RMSNorm(Norm):
 
     def __init__(self, width: int, *, eps: float = 1e-6, offset: float = 0.0) -> None:
         super().__init__()
+        check_options("model.norm", eps_rule(eps))
         self.eps, self.offset = eps, offset
         self.weight = nn.Parameter(torch.full((width,), 1.0 - offset))
 

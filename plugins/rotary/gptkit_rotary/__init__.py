@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.interfaces import ModelShape, PositionalEncoding, float_positions
+from gptkit.model.options import base_rule
 from gptkit.registry import register
 
 
@@ -30,6 +31,7 @@ class Rotary(PositionalEncoding):
         self, shape: ModelShape, *, base: float = 10000.0, fraction: float = 1.0, interleaved: bool = False
     ) -> None:
         super().__init__()
+        check_options("model.position", base_rule(base))
         self.width = round(shape.d_head * fraction)
         if not 0 < self.width <= shape.d_head or self.width % 2:
             raise UserError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.interfaces import ModelShape, float_positions
 from gptkit.registry import register
 from gptkit_rotary import Rotary
@@ -40,6 +41,17 @@ class YarnRotary(Scaled):
         base: float = 10000.0, fraction: float = 1.0, interleaved: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(shape, factor=factor, base=base, fraction=fraction, interleaved=interleaved)
+        check_options(
+            "model.position",
+            ("base", base, "a number above 1", base > 1),
+            (
+                "beta_slow",
+                beta_slow,
+                f"a number above 0, up to beta_fast={beta_fast}",
+                0 < beta_slow <= beta_fast,
+            ),
+            *_learnt_rules(original_context, strength, 1),
+        )
         self.strength = 0.1 * math.log(factor) + 1 if strength is None else strength
         context = original_context or shape.context_length / factor
         first, last = (self._pair_of(turns, context) for turns in (beta_fast, beta_slow))
@@ -86,6 +98,7 @@ class Llama3Rotary(Scaled):
                 f"rotary_llama3: low_factor={low_factor} and high_factor={high_factor}; "
                 "the first must be above 0 and below the second."
             )
+        check_options("model.position", *_learnt_rules(original_context, None, 1))
         self.low, self.high, self.original = low_factor, high_factor, original_context
 
     def frequencies(self, positions: Tensor) -> Tensor:
@@ -121,11 +134,18 @@ class LongRotary(Rotary):
         strength: float | None = None, base: float = 10000.0, fraction: float = 1.0, interleaved: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(shape, base=base, fraction=fraction, interleaved=interleaved)
+        factors = (("short_factors", short_factors), ("long_factors", long_factors))
+        check_options(
+            "model.position",
+            *_learnt_rules(original_context, strength, 2),
+            *((n, f, "numbers above 0", f is None or all(each > 0 for each in f)) for n, f in factors),
+        )
         self.original = original_context or shape.context_length
         self.by_length = by_length
         longer = shape.context_length / self.original
         pairs = self.width // 2
-        self.short, self.long = short_factors or [1.0] * pairs, long_factors or [max(longer, 1.0)] * pairs
+        self.short = [1.0] * pairs if short_factors is None else short_factors
+        self.long = [max(longer, 1.0)] * pairs if long_factors is None else long_factors
         self.factors = self.long if longer > 1 else self.short
         for given in (self.short, self.long):
             if len(given) != pairs:
@@ -150,3 +170,12 @@ class LongRotary(Rotary):
             )
         both = torch.tensor([self.short, self.long], dtype=plain.dtype, device=plain.device)
         return plain / torch.where(last >= self.original, both[1], both[0])
+
+
+def _learnt_rules(
+    context: int | None, strength: float | None, least: int
+) -> Iterator[tuple[str, object, str, bool]]:
+    """What may be said of the training before and of the factor on q and k, as rules of `check_options`."""
+    tokens = f"a whole number of at least {least}, or null"
+    yield "original_context", context, tokens, context is None or context >= least
+    yield "strength", strength, "a number above 0, or null", strength is None or strength > 0

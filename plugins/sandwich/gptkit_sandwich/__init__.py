@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.interfaces import DistanceBias, ModelShape, float_positions
+from gptkit.model.options import base_rule
 from gptkit.registry import register
 
 
@@ -24,6 +25,7 @@ class Sandwich(DistanceBias):
 
     def __init__(self, shape: ModelShape, *, width: int = 128, base: float = 10000.0) -> None:
         super().__init__()
+        check_options("model.position", base_rule(base))
         if width < 2 or width % 2:
             raise UserError(
                 f"sandwich: width={width}; sines and cosines come in pairs, so take an even number."

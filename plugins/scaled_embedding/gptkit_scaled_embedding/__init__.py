@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gptkit.errors import check_options
 from gptkit.model.embeddings import TokenEmbedding
 from gptkit.model.interfaces import ModelShape, PositionalEncoding
 from gptkit.model.tied import lookup
@@ -31,6 +32,8 @@ class ScaledEmbedding(TokenEmbedding):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(shape, position, dropout=dropout)
+        holds = factor is None or factor > 0
+        check_options("model.embedding", ("factor", factor, "a number above 0, or null", holds))
         self.factor = shape.d_model**0.5 if factor is None else factor
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:

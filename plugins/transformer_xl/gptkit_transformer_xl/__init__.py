@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.model.interfaces import ModelShape, PositionalEncoding, float_positions
+from gptkit.model.options import base_rule
 from gptkit.registry import register
 
 
@@ -25,6 +26,7 @@ class TransformerXL(PositionalEncoding):
 
     def __init__(self, shape: ModelShape, *, base: float = 10000.0) -> None:
         super().__init__()
+        check_options("model.position", base_rule(base))
         if shape.n_kv_heads != shape.n_heads:
             raise UserError(
                 f"transformer_xl gives each head a vector for its own keys, but {shape.n_heads} heads share "
