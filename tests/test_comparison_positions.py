@@ -14,9 +14,10 @@ import torch
 import gptkit
 from demo_sweep import demo
 from gptkit.compare import plots, positions, statistics
-from gptkit.compare.canvas import Canvas
+from gptkit.compare.canvas import Canvas, Frame
 from gptkit.compare.ink import Plot, heat
 from gptkit.compare.results import Results, Trained
+from gptkit.compare.series import Band
 from test_comparison_report import sections, written
 
 LABELS = ("sinusoidal", "learned", "none", "rotary", "alibi")
@@ -72,18 +73,27 @@ def test_each_part_is_drawn_once_where_it_acts(results: Results) -> None:
 def test_products_are_of_trained_numbers_and_scores_turn_with_distance(
     results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = {}
-    monkeypatch.setattr(
-        Canvas, "lines", lambda self, title, bands, frame: seen.update({title.split()[0]: bands})
-    )
+    seen, titles = {}, []
+
+    def keep(self: Canvas, title: str, bands: dict[str, Band], frame: Frame) -> None:
+        seen[title.split()[0]] = bands
+        titles.append(title)
+
+    monkeypatch.setattr(Canvas, "lines", keep)
     dict(positions.plots(results, Canvas(results.labels), LABELS))
     assert set(seen["Dot"]) == {"sinusoidal", "learned"}
     assert set(seen["The"]) == {"rotary"}
     learned = seen["Dot"]["learned"]  # position p holds p in each of 16 numbers
-    assert learned.mean[3] == pytest.approx(sum(16 * p * (p - 3) for p in range(3, 16)) / 13)
+    alone = sum(16 * p * p for p in range(16)) / 16
+    assert learned.mean[0] == 1
+    assert learned.mean[3] == pytest.approx(sum(16 * p * (p - 3) for p in range(3, 16)) / 13 / alone)
     wave = seen["Dot"]["sinusoidal"].mean
-    assert wave[0] == pytest.approx(8, rel=1e-3)  # eight pairs, sin² + cos² = 1
-    assert wave[3] == pytest.approx(sum(math.cos(3 / 10000 ** (i / 8)) for i in range(8)), rel=1e-3)
+    assert wave[3] == pytest.approx(sum(math.cos(3 / 10000 ** (i / 8)) for i in range(8)) / 8, rel=1e-3)
+    [title] = [title for title in titles if title.startswith("Dot")]
+    assert set(title.partition("; 1 is ")[2].split(", ")) == {
+        "8 with sinusoidal",  # eight pairs, sin² + cos² = 1
+        f"{alone:.3g} with learned",
+    }
 
 
 def test_the_page_has_the_section_and_files_stand_alone(results: Results) -> None:

@@ -101,10 +101,12 @@ class Canvas:
 
     Args:
         labels: the variants, in the order that gives them their colours.
+        colours: of each, where the lines are no variants; all are then drawn alike but for their colour.
     """
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], colours: Mapping[str, str] | None = None) -> None:
         self.numbers = {label: number for number, label in enumerate(labels)}
+        self.colours = colours
 
     def whiskers(self, title: str, rows: Sequence[Row], across: str, *, zero: bool = False) -> Plot:
         """A mean with its interval in each row, above the dots of its seeds.
@@ -176,9 +178,10 @@ class Canvas:
             ax.yaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
             ax.yaxis.set_major_formatter(_plain())
         if frame.limits:
-            low, high = frame.limits
+            low, high = map(math.log, frame.limits) if frame.log_up else frame.limits
             room = 0.06 * (high - low or 1.0)
-            ax.set_ylim(low - room, high + room)
+            ends = (low - room, high + room)
+            ax.set_ylim(*(map(math.exp, ends) if frame.log_up else ends))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: scaled(value)))
         ax.grid(axis="y", color=LINE, lw=0.6)
         ax.set_xlabel(frame.across)
@@ -241,13 +244,13 @@ class Canvas:
                 )
 
     def colour(self, label: str) -> str:
-        return PALETTE[self.numbers[label] % len(PALETTE)][0]
+        return self.colours[label] if self.colours else PALETTE[self.numbers[label] % len(PALETTE)][0]
 
     def _dash(self, label: str) -> Any:
-        return _DASHES[self.numbers[label] // len(PALETTE) % len(_DASHES)]
+        return _DASHES[0 if self.colours else self.numbers[label] // len(PALETTE) % len(_DASHES)]
 
     def _mark(self, label: str) -> str:
-        return _MARKS[self.numbers[label] % len(_MARKS)]
+        return _MARKS[0 if self.colours else self.numbers[label] % len(_MARKS)]
 
 
 def short(label: str) -> str:

@@ -28,7 +28,19 @@ PALETTE = (
     ("#8f8500", "#f0e442"),
     ("#6b7075", "#9aa3ab"),
 )
+# From the least to the greatest of what is ordered: on white from pale to dark, on black from dim to bright.
+SEQUENCE = (
+    ("#f5a13a", "#8b68e8"),
+    ("#ef7f4f", "#a866e0"),
+    ("#e06363", "#c268d2"),
+    ("#cb4779", "#d970b8"),
+    ("#b02a8f", "#ec7d95"),
+    ("#8e0ca4", "#f8946d"),
+    ("#6900a8", "#fdb254"),
+    ("#40039c", "#f7dc4e"),
+)
 INK, SOFT, LINE, PAGE = "#111213", "#717273", "#d1d2d3", "#fdfcfb"
+_SETS = {"v": PALETTE, "s": SEQUENCE}
 _LIGHT = {"ink": "#1f2933", "soft": "#5c6873", "line": "#dfe4e8", "page": "#ffffff"}
 _DARK = {"ink": "#e6eaee", "soft": "#9aa6b2", "line": "#333c46", "page": "#14181d"}
 
@@ -56,7 +68,8 @@ def css() -> str:
     both = []
     for place, page in ((0, _LIGHT), (1, _DARK)):
         held = [f"--{name}: {value}" for name, value in page.items()]
-        held += [f"--v{number}: {pair[place]}" for number, pair in enumerate(PALETTE)]
+        for letter, pairs in _SETS.items():
+            held += [f"--{letter}{number}: {pair[place]}" for number, pair in enumerate(pairs)]
         both.append(":root { " + "; ".join(held) + " }")
     return f"{both[0]} @media (prefers-color-scheme: dark) {{ {both[1]} }}"
 
@@ -116,6 +129,7 @@ def _coloured(style: str) -> str:
     """A style with CSS variables in place of stand-in colours, and the page's font."""
     for name, colour in (("ink", INK), ("soft", SOFT), ("line", LINE), ("page", PAGE)):
         style = style.replace(colour, f"var(--{name})")
-    for number, (colour, _) in enumerate(PALETTE):
-        style = style.replace(colour, f"var(--v{number})")
+    for letter, pairs in _SETS.items():
+        for number, (colour, _) in enumerate(pairs):
+            style = style.replace(colour, f"var(--{letter}{number})")
     return re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", style)

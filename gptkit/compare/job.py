@@ -53,9 +53,7 @@ def job(folder: Path, lengths: Sequence[float]) -> int:
     from gptkit.train.launch import launch
 
     run = Run(folder)
-    missing = run.status != "finished" or (lengths and not (folder / MEASURES).is_file())
-    if missing:
-        _note_threads(run)
+    _note_threads(run)
     code = 0 if run.status == "finished" else launch(run, quiet=True)
     if code == 0 and lengths and not (folder / MEASURES).is_file():
         from gptkit.compare import measure

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from gptkit.compare import probes, series, tables, tuning, words
+from gptkit.compare import probes, series, tables, trial_curves, tuning, words
 from gptkit.compare.honesty import Caution
+from gptkit.compare.ink import Plot
 from gptkit.compare.pairing import Proof
-from gptkit.compare.results import Results
+from gptkit.compare.plots import MOST_LINES
+from gptkit.compare.results import PLOTS, Results
 from gptkit.compare.statistics import Comparison
 from gptkit.compare.tables import Table, clean
 
@@ -16,14 +18,22 @@ _ACTIVE = re.compile(r"([\\`*_\[\]<>|#~$!])")  # what Markdown or HTML might tak
 
 
 def report(
-    results: Results, comparison: Comparison, cautions: Sequence[Caution], proofs: Sequence[Proof]
+    results: Results,
+    comparison: Comparison,
+    cautions: Sequence[Caution],
+    proofs: Sequence[Proof],
+    plots: Mapping[str, Plot],
 ) -> str:
-    """The whole of it."""
-    return "\n".join(_lines(results, comparison, cautions, proofs)) + "\n"
+    """The whole of it; arguments as of `pages.report`."""
+    return "\n".join(_lines(results, comparison, cautions, proofs, plots)) + "\n"
 
 
 def _lines(
-    results: Results, comparison: Comparison, cautions: Sequence[Caution], proofs: Sequence[Proof]
+    results: Results,
+    comparison: Comparison,
+    cautions: Sequence[Caution],
+    proofs: Sequence[Proof],
+    plots: Mapping[str, Plot],
 ) -> Iterator[str]:
     labels = series.order(results, (one.label for one in comparison.ranking))
     yield f"# {_text(words.title(results))}"
@@ -31,18 +41,25 @@ def _lines(
     yield from (f"- {_text(sentence)}" for sentence in comparison.verdict)
     if cautions:
         yield from ("", "## Cautions", "", *(f"- {_text(caution.text)}" for caution in cautions))
-    for heading, table in (
-        ("Ranking", tables.ranking(comparison) if comparison.ranking else None),
-        ("Answers by length", probes.table(results, labels)),
-        ("Longer and shorter texts", tables.lengths(results, labels)),
-        ("Cost", tables.cost(results, labels)),
-        ("Differences", tables.differences(comparison) if comparison.differences else None),
+    for heading, prefix, table in (
+        ("Ranking", "ranking", tables.ranking(comparison) if comparison.ranking else None),
+        ("Learning curves", "curve-", None),
+        ("Answers by length", "probe-", probes.table(results, labels)),
+        ("Loss by position", "position", None),
+        ("Longer and shorter texts", "length-", tables.lengths(results, labels)),
+        ("Positions", "encoding-", None),
+        ("Attention by distance", "attention-", None),
+        ("Cost", "cost", tables.cost(results, labels)),
+        ("Differences", "differences", tables.differences(comparison) if comparison.differences else None),
     ):
-        if table:
-            yield from ("", f"## {heading}", "", *_table(table))
+        drawn = _pictures(plots, prefix)
+        if table or drawn:
+            yield from ("", f"## {heading}", *drawn, *(["", *_table(table)] if table else []))
     tuned = tuning.tables(results, labels)
     if tuned:
-        yield from ("", "## Tuning", "", _text(tuning.told(results)))
+        yield from ("", "## Tuning", "", _text(tuning.told(results)), *_pictures(plots, "tuning-"))
+        for note in trial_curves.notes(results, labels[:MOST_LINES]):
+            yield from ("", _text(note))
         for table in tuned:
             yield from ("", *_table(table))
     if proofs:
@@ -60,6 +77,12 @@ def _lines(
             yield f"- {_text(name)}{': ' + _text(last[0]) if last else ''}"
     yield from ("", "## To repeat it", "", f"    {words.command(results)}", "")
     yield from (f"- {_text(name)}: {_text(value)}" for name, value in words.versions(results))
+
+
+def _pictures(plots: Mapping[str, Plot], prefix: str) -> list[str]:
+    """A line for each plot of a section, after an empty one."""
+    found = [(name, plot.title) for name, plot in plots.items() if name.startswith(prefix)]
+    return [""] * bool(found) + [f"![{_text(title)}]({PLOTS}/{name}.svg)" for name, title in found]
 
 
 def _table(table: Table) -> Iterator[str]:

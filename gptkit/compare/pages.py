@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from gptkit.compare import probes, series, tables, tuning, words
+from gptkit.compare import probes, series, tables, trial_curves, tuning, words
 from gptkit.compare.honesty import Caution
 from gptkit.compare.ink import PALETTE, Plot, css
 from gptkit.compare.pairing import Proof
@@ -120,6 +120,7 @@ class _Page:
         self.numbers = {label: number % len(PALETTE) for number, label in enumerate(results.labels)}
         self.widest = min(14, max((len(clean(label)) for label in results.labels), default=0))
         self.labels = series.order(results, (one.label for one in comparison.ranking))
+        self.drawn = self.labels[:MOST_LINES]
 
     def sections(self, proofs: Sequence[Proof]) -> Iterator[tuple[str, str, str]]:
         """Each as a name, a heading and HTML."""
@@ -136,7 +137,9 @@ class _Page:
         yield "curves", "Learning curves", self.panels("curve-", note, none)
         tuned = "".join(map(self.table, tuning.tables(self.results, self.labels)))
         if tuned:
-            yield "tuning", "Tuning", self.panels("tuning-", tuning.told(self.results), "") + tuned
+            read = "".join(map(_line, trial_curves.notes(self.results, self.drawn)))
+            drawn = self.panels("tuning-", tuning.told(self.results), "")
+            yield "tuning", "Tuning", drawn + read + tuned
         answers = probes.table(self.results, self.labels)
         if answers:
             note = "Mean over seeds at the end of training; the band is one standard deviation."

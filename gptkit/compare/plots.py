@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gptkit.compare import positions, probes, series, tuning, words
+from gptkit.compare import positions, probes, series, trial_curves, tuning, words
 from gptkit.compare.canvas import Canvas, Frame, Row, drawing, short
 from gptkit.compare.ink import Plot
 from gptkit.compare.results import Results
@@ -37,6 +37,7 @@ class _Draw:
         yield from self.differences()
         yield from self.curves()
         yield from tuning.plots(self.results, self.canvas, list(self.runs))
+        yield from trial_curves.plots(self.results, list(self.runs))
         yield from probes.plots(self.results, self.canvas, list(self.runs))
         bands = _some({label: series.positions(runs) for label, runs in self.runs.items()})
         if bands:

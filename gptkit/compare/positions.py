@@ -67,12 +67,18 @@ def plots(results: Results, canvas: Canvas, labels: Sequence[str]) -> Iterator[t
             scores = (q_all[0, 0] @ k_all[0, 0].T).double()
             if (scores - scores[0, 0]).abs().max() > 1e-4:
                 turned[label] = _by_distance(scores / shape.d_head**0.5)
-    for name, title, bands, up in (
-        ("products", "Dot products of the vectors added, mean by distance", alike, "dot product"),
-        ("scores", "The score of one query and key drawn at random, mean by distance", turned, "score"),
-    ):
-        if bands:
-            yield f"encoding-{name}", canvas.lines(title, bands, Frame("distance, tokens", up))
+    if alike:
+        # a learned table's numbers are small beside a sine's: each has a scale of its own, that of distance 0
+        ones = ", ".join(f"{band.mean[0]:.3g} with {label}" for label, band in alike.items())
+        title = f"Dot products of the vectors added, mean by distance; 1 is {ones}"
+        shares = {label: _relative(band) for label, band in alike.items()}
+        yield (
+            "encoding-products",
+            canvas.lines(title, shares, Frame("distance, tokens", "share of distance 0")),
+        )
+    if turned:
+        title = "The score of one query and key drawn at random, mean by distance"
+        yield "encoding-scores", canvas.lines(title, turned, Frame("distance, tokens", "score"))
 
 
 def _different(results: Results, labels: Sequence[str]) -> dict[str, Trained]:
@@ -100,6 +106,11 @@ def _model(run: Trained) -> GPT | None:
         return load(run.path.resolve())
     except (GptkitError, OSError):
         return None
+
+
+def _relative(band: Band) -> Band:
+    """With the first mean as 1: vectors that are added have products with themselves above 0."""
+    return Band(band.x, [mean / band.mean[0] for mean in band.mean], band.sd)
 
 
 def _by_distance(matrix: Tensor) -> Band:

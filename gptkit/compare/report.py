@@ -15,12 +15,12 @@ from gptkit import files
 from gptkit.compare import tuning
 from gptkit.compare.honesty import Caution
 from gptkit.compare.pairing import Proof
-from gptkit.compare.results import Results, Trained
+from gptkit.compare.results import PLOTS, Results, Trained
 from gptkit.compare.statistics import Comparison
 from gptkit.errors import RunError, UserError
 
 FORMAT = 1
-JSON, CSV, MARKDOWN, HTML, PLOTS = "results.json", "results.csv", "report.md", "report.html", "plots"
+JSON, CSV, MARKDOWN, HTML = "results.json", "results.csv", "report.md", "report.html"
 _FORMULA = re.compile(r"^[=+\-@\t\r]")
 
 
@@ -59,7 +59,7 @@ def write(
             (folder / PLOTS / f"{name}.svg").write_text(plot.document(), "utf-8")
         files.write_json(folder / JSON, facts(results, comparison, cautions, proofs))
         files.write_bytes(folder / CSV, table(results).encode("utf-8"))
-        text = markdown.report(results, comparison, cautions, proofs)
+        text = markdown.report(results, comparison, cautions, proofs, drawn)
         files.write_bytes(folder / MARKDOWN, text.encode("utf-8"))
         page = pages.report(results, comparison, cautions, proofs, drawn)
         files.write_bytes(folder / HTML, page.encode("utf-8"))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SWEEP, JOBS, MEASURES, LOG = "sweep.json", "jobs", "measures.json", "log.txt"
+SWEEP, JOBS, MEASURES, LOG, PLOTS = "sweep.json", "jobs", "measures.json", "log.txt", "plots"
 TRIALS, TUNED, PRUNED, THREADS = "trials", "tuned.json", "pruned.json", "threads.json"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gptkit import registry
 from gptkit.compare import report
-from gptkit.compare.results import Results
+from gptkit.compare.results import PLOTS, Results
 from gptkit.errors import GptkitError
 from gptkit.train.loggers.base import Cell, Logger, Loggers, build_loggers
 
@@ -46,7 +46,7 @@ def finish(loggers: Loggers, results: Results) -> None:
     """Tell of a report that was written."""
     header, rows = report.columns(results)
     loggers.table("runs", header, [[_cell(row.get(key)) for key in header] for row in rows])
-    for plot in sorted((results.folder / report.PLOTS).glob("*.svg")):
+    for plot in sorted((results.folder / PLOTS).glob("*.svg")):
         loggers.image(plot.stem, plot)
     loggers.image("report", results.folder / report.HTML)
     done = sum(run.status == "finished" for run in results.runs)

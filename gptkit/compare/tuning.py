@@ -102,7 +102,7 @@ def plots(results: Results, canvas: Canvas, labels: Sequence[str]) -> Iterator[t
             continue
         tried = sorted({x for band in bands.values() for x in band.x})
         ends = space if space.low else Space(space.key, log=tried[0] > 0 and tried[-1] >= 10 * tried[0])
-        ticks = (tried[0], tried[len(tried) // 2], tried[-1])
+        ticks = _ticks(tried, log=ends.log)
         means = [mean for band in bands.values() for mean in band.mean]
         up = "bits per byte" if tuning.metric == "val_bits_per_byte" else "nats per token"
         frame = Frame(
@@ -115,6 +115,14 @@ def plots(results: Results, canvas: Canvas, labels: Sequence[str]) -> Iterator[t
         )
         name = space.key.replace(".", "-").replace("/", "-")
         yield f"tuning-{name}", canvas.lines(f"Validation loss by {space.key}", bands, frame)
+
+
+def _ticks(tried: Sequence[float], *, log: bool) -> list[float]:
+    """Both ends, and the value nearest to the middle unless it stands so near an end that it could not be read."""
+    at = [math.log(value) if log else value for value in tried]
+    shares = [(place - at[0]) / (at[-1] - at[0]) for place in at]
+    middle = min(range(len(tried)), key=lambda n: abs(shares[n] - 0.5))
+    return [tried[0], *([tried[middle]] if 0.3 < shares[middle] < 0.7 else []), tried[-1]]
 
 
 def cautions(results: Results) -> Iterator[Caution]:
