@@ -159,6 +159,18 @@ def test_gemma_s_activation_is_told_by_one_field(kind: str) -> None:
         section_of({**written("llama", LLAMA), "hidden_activation": "silu"})
 
 
+@pytest.mark.parametrize(
+    "field", ["query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"]
+)
+def test_nothing_is_divided_by_nought(field: str) -> None:
+    config = written("gemma2", first("gemma2"))
+    for nought in (0, 0.0):
+        with pytest.raises(UserError, match=f"{field}={nought}: only a number above 0 can be held"):
+            section_of({**config, field: nought})
+    if field.endswith("softcapping"):
+        assert "cap" not in section_of({**config, field: None})["head" if "final" in field else "attention"]
+
+
 # What published files of each family say beside the rest, and a value that would mean another model.
 BESIDE: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("gemma2", {"cache_implementation": "hybrid"}, {}),
@@ -288,8 +300,8 @@ def test_a_gpt2_with_more_than_gpt2_has_is_refused(told: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("kind", families.names())
-@pytest.mark.parametrize("value", [None, "much"], ids=str)
-def test_a_value_that_is_none_is_refused_by_the_field_s_name(kind: str, value: str | None) -> None:
+@pytest.mark.parametrize("value", [None, "much", 0, -1], ids=str)
+def test_a_value_that_is_none_is_refused_by_the_field_s_name(kind: str, value: str | int | None) -> None:
     config = written(kind, first(kind))
     for name in config.keys() - NEUTRAL:
         if type(config[name]) in {int, float}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,11 +73,12 @@ class Fields:
         """A whole number above 0, or something else where the file is silent or says null."""
         return otherwise if self.take(name, None) is None else self.whole(name)
 
-    def number(self, name: str, default: float) -> float:
-        """A number of at least 0."""
+    def number(self, name: str, default: float, *, divides: bool = False) -> float:
+        """A number of at least 0; above 0 where something is divided by it."""
         value = self.take(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            self.refuse(name, "only a number of at least 0 can be held")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not (0 < value < math.inf or value == 0 and not divides):
+            self.refuse(name, f"only a number {'above' if divides else 'of at least'} 0 can be held")
             return default
         return value
 

@@ -111,7 +111,7 @@ def read(fields: Fields) -> dict[str, Any]:
     for name in ("n_ctx", "reorder_and_upcast_attn", "predict_special_tokens", *fields.named("summary_")):
         fields.take(name, None)  # n_positions again, how numbers are kept, and the heads that classify
     width, heads, layers = fields.whole("n_embd"), fields.whole("n_head"), fields.whole("n_layer")
-    scale = (width // heads) ** -0.5 if fields.take("scale_attn_weights", True) else 1.0
+    scale = max(width // heads, 1) ** -0.5 if fields.take("scale_attn_weights", True) else 1.0
     attention = {"name": "multi_head", "dropout": fields.number("attn_pdrop", 0.1), "scale": scale}
     section = gpt2_section(
         layers=layers, heads=heads, width=width, context=fields.whole("n_positions", 1024),

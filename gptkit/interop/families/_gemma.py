@@ -25,7 +25,7 @@ def read(fields: Fields, attention: dict[str, Any], eps: float) -> dict[str, Any
         attention: the part, its scale, bias and dropout left out.
         eps: of every norm.
     """
-    scale = fields.number("query_pre_attn_scalar", 256) ** -0.5
+    scale = fields.number("query_pre_attn_scalar", 256, divides=True) ** -0.5
     fields.take("hidden_act", None)  # hidden_activation alone rules
     fields.only("use_bidirectional_attention", None, False)
     cap = cap_of(fields, "final_logit_softcapping")
@@ -42,8 +42,8 @@ def read(fields: Fields, attention: dict[str, Any], eps: float) -> dict[str, Any
 
 
 def cap_of(fields: Fields, name: str) -> float | None:
-    """A soft cap, or None where there is none."""
-    return float(fields.number(name, 1.0)) if fields.take(name, None) else None
+    """A soft cap, or None where there is none; by one of 0 transformers would divide."""
+    return None if fields.take(name, None) is None else float(fields.number(name, 1.0, divides=True))
 
 
 def write(section: dict[str, Any]) -> dict[str, Any]:
