@@ -77,7 +77,7 @@ class Fields:
         """A number of at least 0; above 0 where something is divided by it."""
         value = self.take(name, default)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not (0 < value < math.inf or value == 0 and not divides):
+        if not is_number or not (0 < value < math.inf or (value == 0 and not divides)):
             self.refuse(name, f"only a number {'above' if divides else 'of at least'} 0 can be held")
             return default
         return value
