@@ -84,6 +84,7 @@ CASES: list[tuple[str, Results]] = [
     ("one_seed", replace(sound(), runs=[r for r in sound().runs if r.seed == 1])),
     ("few_seeds", replace(sound(), runs=[r for r in sound().runs if r.seed < 3])),
     ("missing_runs", replace(sound(), runs=[*sound().runs, *(replace(sound().runs[i], point=Point(9 + i, {"position": k}, 4, ()), status="failed") for i, k in ((0, "a"), (3, "b")))])),
+    ("reads_ahead", changed("b", result={"reads_ahead": True})),
     ("unequal_parameters", changed("b", result={"parameters": 1020})),
     ("unequal_tokens", changed("b", result={"tokens": 6000})),
     ("unequal_flops", changed("a", result={"flops": 2e9})),

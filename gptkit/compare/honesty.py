@@ -43,6 +43,7 @@ def warnings(results: Results, comparison: Comparison) -> list[Caution]:
         for check in (
             _seeds,
             _missing,
+            _ahead,
             _numbers,
             _tokenizers,
             _ground,
@@ -95,6 +96,16 @@ def _missing(results: Results, comparison: Comparison) -> Iterator[Caution]:
 
 def _more(many: Sequence[object], shown: int) -> str:
     return f" and {len(many) - shown} more" if len(many) > shown else ""
+
+
+def _ahead(results: Results, comparison: Comparison) -> Iterator[Caution]:
+    ahead = [label for label, runs in results.ended() if any(run.result.get("reads_ahead") for run in runs)]
+    if ahead:
+        yield Caution(
+            "reads_ahead",
+            f"Reads ahead: the masks of {', '.join(ahead[:6])}{_more(ahead, 6)} let tokens read those that they are "
+            "to predict. A loss of theirs is no measure of prediction, and none to set beside a causal variant's.",
+        )
 
 
 def _numbers(results: Results, comparison: Comparison) -> Iterator[Caution]:
@@ -236,13 +247,13 @@ def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
         )
     steep = {label: fall for label, fall in falling.items() if fall > min(gaps)}
     if steep:
-        worst = max(steep, key=lambda k: steep[k])
+        worst = sorted(steep, key=lambda k: -steep[k])
+        named = ", ".join(f"{label} by {steep[label]:.2g}" for label in worst[:3])
         yield Caution(
             "not_converged",
-            f"Not converged: over its last quarter the validation loss of {worst} still fell by "
-            f"{steep[worst]:.3g} {comparison.unit}, more than the smallest difference "
-            f"{'claimed' if shown else 'seen'} ({min(gaps):.2g}). Longer training may "
-            f"{'change the order' if shown else 'tell them apart'}.",
+            f"Not converged: over the last quarter of training the validation loss still fell, of {named}{_more(worst, 3)}, "
+            f"by more than the smallest difference {'claimed' if shown else 'seen'} ({min(gaps):.2g} {comparison.unit}). "
+            f"Longer training may {'change the order' if shown else 'tell them apart'}.",
         )
 
 
