@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptkit import environment, files, registry, schema
-from gptkit.errors import ConfigError, GptkitError, PluginError, Problem, RunError
+from gptkit.errors import ConfigError, GptkitError, PluginError, Problem, RunError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from gptkit.text.tokenizers.base import Tokenizer
@@ -260,12 +260,15 @@ def find(
         RunError: there is none, or more than one; says what there is.
     """
     text = os.fspath(spec)
+    if not text:
+        told = f"The name of a run is empty: expected {LATEST}, a part of a run's name, or a path."
+        raise RunError(f"{told} {_hint(text, _runs(Path(root)), root)}")
     if text != LATEST and (Path(text) / CONFIG).is_file():
         return Run(text)
     runs = _runs(Path(root))
     if text == LATEST:
         return _latest(runs, Path(root), loadable)
-    matches = [run for run in runs if text and text in run.path.name]
+    matches = [run for run in runs if text in run.path.name]
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -273,16 +276,7 @@ def find(
         raise RunError(f"{text!r} stands for {len(matches)} runs: {listed}. Give more of the name.")
     if Path(text).is_dir():
         raise RunError(f"{text} is no run directory: it has no {CONFIG}.")
-    known = [run.path.name for run in runs]
-    near = difflib.get_close_matches(text, known, n=3, cutoff=0.3)
-    hint = (
-        f"Nearest: {', '.join(near)}."
-        if near
-        else f"The newest: {_listed(runs)}."
-        if runs
-        else _no_runs(root)
-    )
-    raise RunError(f"There is no run {text!r} in {root}. {hint}")
+    raise RunError(f"There is no run {text!r} in {root}. {_hint(text, runs, root)}")
 
 
 def _runs(root: Path) -> list[Run]:
@@ -330,6 +324,16 @@ def _word(config: Mapping[str, Any]) -> str:
 def _listed(runs: list[Run]) -> str:
     names = [run.path.name for run in runs[:5]]
     return ", ".join(names) + (f" and {len(runs) - 5} more" if len(runs) > 5 else "")
+
+
+def _hint(text: str, runs: list[Run], root: str | os.PathLike[str]) -> str:
+    """Which run may be meant by a text that names none."""
+    if nearest(text, [LATEST]):
+        return did_you_mean(text, [LATEST])
+    near = difflib.get_close_matches(text, [run.path.name for run in runs], n=3, cutoff=0.3)
+    if near:
+        return f"Nearest: {', '.join(near)}."
+    return f"The newest: {_listed(runs)}." if runs else _no_runs(root)
 
 
 def _no_runs(root: str | os.PathLike[str]) -> str:

@@ -85,6 +85,22 @@ def test_every_verb_explains_itself_with_examples(verb: str, capsys: pytest.Capt
         (["config", "validate", "nope.yaml"], "config=nope.yaml: there is no such file."),
         (["config", "show", "nope"], "There is no run 'nope' in runs."),
         (["completion", "fsh"], "Did you mean 'fish'?"),
+        (["completion", "bash", "foo"], "gptkit completion takes one shell, got 'bash foo'. Write:"),
+        (["train", "--resume=latest"], "A key stands without dashes: resume=latest"),
+        (["train", "resume=latst"], "There is no run 'latst' in runs. Did you mean 'latest'?"),
+        (
+            ["train", "resume="],
+            "The name of a run is empty: expected latest, a part of a run's name, or a path.",
+        ),
+        (["generate", "run=LATEST"], "There is no run 'LATEST' in runs. Did you mean 'latest'?"),
+        (["next", "run=", "prompt=a"], "The name of a run is empty: expected latest,"),
+        (["export", "run=", "out=x"], "The name of a run is empty: expected latest,"),
+        (["compare", "resume=latst"], "resume=latst is no sweep's folder. Did you mean 'latest'?"),
+        (
+            ["new", "plugn", "a"],
+            "'plugn' cannot be written, only a plugin. A slot is missing. Write: gptkit new",
+        ),
+        (["check", "xyz"], "'xyz' is no part, slot or plugin. gptkit components lists the parts."),
     ],
 )
 def test_mistakes(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +109,34 @@ def test_mistakes(words: list[str], told: str, capsys: pytest.CaptureFixture[str
     assert told in err
     assert "Traceback" not in err
     assert out == ""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("word", ["foo", "foo=1", "--foo"])
+def test_a_word_that_means_nothing_is_refused(
+    verb: str, word: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {"completion": ["bash"], "gallery": ["out=pages"], "new": ["plugin", "mine", "slot=norm"]}
+    assert main([verb, *before.get(verb, []), word]) == 2
+    out, err = capsys.readouterr()
+    assert word.partition("=")[0] in err
+    assert out == ""
+    assert list(here.iterdir()) == []
+
+
+def test_every_flag_and_key_that_means_nothing_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("import", "export"):
+        assert main([verb, "out=x", "out=y", "foo", "dta=1", "--bar"]) == 2
+        told = capsys.readouterr().err.splitlines()
+        assert [line.split(":")[0] for line in told[:2]] == ["out is given twice", "'foo'"]
+        assert told[2].startswith(f"gptkit {verb} takes no 'dta'.")
+        assert told[3:] == ["There is no flag '--bar'. It takes none but --help."]
+    assert main(["train", "--foo", "--jso", "--config-dir"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "There is no flag '--foo'. Flags: -q, --quiet, --dry-run, --json, --config-dir.",
+        "There is no flag '--jso'. Did you mean '--json'?",
+        "--config-dir needs a value.",
+    ]
 
 
 def test_an_error_nobody_expected_is_one_line_and_a_word_of_advice(

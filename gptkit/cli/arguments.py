@@ -18,10 +18,11 @@ def split_flags(
         takes_value: those that are followed by a value, such as `--config-dir`.
 
     Raises:
-        UserError: a flag is unknown, or lacks its value.
+        UserError: flags are unknown, or one lacks its value; tells of all of them.
     """
     found: dict[str, str] = {}
     rest: list[str] = []
+    problems: list[str] = []
     words = iter(args)
     for word in words:
         name, equals, value = word.partition("=")
@@ -29,20 +30,73 @@ def split_flags(
             rest.append(word)
         elif name in takes_value:
             given = value if equals else next(words, None)
-            if given is None:
-                raise UserError(f"{name} needs a value.")
-            found[name] = given
+            if not given:
+                problems.append(f"{name} needs a value.")
+            found[name] = given or ""
         elif word in flags:
             found[word] = ""
         else:
-            known = [*flags, *takes_value]
-            raise UserError(
-                f"There is no flag {word!r}. {did_you_mean(word, known) or 'Flags: ' + ', '.join(known)}"
-            )
+            problems.append(_no_flag(word, [*flags, *takes_value]))
+    _refuse(problems)
     return found, rest
+
+
+def flags_alone(verb: str, args: Sequence[str], flags: Sequence[str]) -> dict[str, str]:
+    """The flags of a verb that takes nothing else.
+
+    Raises:
+        UserError: a flag is unknown, or other words stand there.
+    """
+    found, words = split_flags(args, flags)
+    if words:
+        raise UserError(f"gptkit {verb} takes flags alone, got {' '.join(words)!r}. {_listed(flags)}")
+    return found
+
+
+def take_keys(verb: str, args: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
+    """The values of a verb that takes `key=value` words and nothing else.
+
+    Raises:
+        UserError: a word is a flag or no `key=value`, or its key is unknown or given twice; tells of all.
+    """
+    found: dict[str, str] = {}
+    problems: list[str] = []
+    for word in args:
+        key, equals, value = word.partition("=")
+        if word.startswith("-"):
+            problems.append(_no_flag(word, ()))
+        elif not equals:
+            problems.append(f"{word!r}: expected key=value, with one of the keys {', '.join(keys)}.")
+        elif key not in keys:
+            meant = did_you_mean(key, keys) or f"It takes: {', '.join(keys)}."
+            problems.append(f"gptkit {verb} takes no {key!r}. {meant}")
+        elif key in found:
+            problems.append(f"{key} is given twice: {found[key]} and {value}.")
+        else:
+            found[key] = value
+    _refuse(problems)
+    return found
 
 
 def take_key(words: Sequence[str], key: str) -> tuple[str | None, list[str]]:
     """The value of one `key=value` word, and the other words."""
     values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
     return (values[-1] if values else None), [word for word in words if not word.startswith(f"{key}=")]
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _no_flag(word: str, known: Sequence[str]) -> str:
+    """What to say of a flag that is none; a key is often written as one."""
+    name, equals, _ = word.partition("=")
+    meant = did_you_mean(name, known)
+    if equals and not meant:
+        meant = f"A key stands without dashes: {word.lstrip('-')}"
+    return f"There is no flag {word!r}. {meant or _listed(known)}"
+
+
+def _listed(flags: Sequence[str]) -> str:
+    return f"Flags: {', '.join(flags)}." if flags else "It takes none but --help."

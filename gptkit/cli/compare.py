@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptkit.cli.arguments import split_flags, take_key
-from gptkit.errors import UserError
+from gptkit.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from gptkit.compare.launcher import Launcher
@@ -186,6 +186,7 @@ def _sweep(spec: str) -> Path:
         return found[0]
     listed = ", ".join(map(str, (found or known)[:5]))
     hint = f"There are: {listed}." if listed else "Make one with: gptkit compare position=rotary,learned"
+    hint = (not found and did_you_mean(spec, ["latest"])) or hint
     told = f"stands for {len(found)} sweeps" if found else "is no sweep's folder"
     raise UserError(f"resume={spec} {told}. {hint}")
 

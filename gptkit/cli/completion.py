@@ -64,9 +64,13 @@ def run(args: list[str]) -> int:
     if len(args) == 1 and args[0] in _SCRIPTS:
         print(_SCRIPTS[args[0]], end="")
         return 0
-    told = (
-        f"gptkit completion {args[0]}: no such shell. {did_you_mean(args[0], _SCRIPTS)}"
-        if args
-        else "Which shell?"
-    )
-    raise UserError(f"{told} Write: gptkit completion bash, zsh or fish.".replace("  ", " "))
+    raise UserError(f"{_told(args)} Write: gptkit completion bash, zsh or fish.")
+
+
+def _told(args: list[str]) -> str:
+    """What is wrong with the words."""
+    if not args:
+        return "Which shell?"
+    if len(args) > 1:
+        return f"gptkit completion takes one shell, got {' '.join(args)!r}."
+    return f"gptkit completion {args[0]}: no such shell. {did_you_mean(args[0], _SCRIPTS)}".rstrip()

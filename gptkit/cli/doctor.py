@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gptkit.cli.arguments import split_flags
+from gptkit.cli.arguments import flags_alone
 from gptkit.cli.paper import Paper
 from gptkit.errors import GptkitError
 
@@ -42,8 +42,12 @@ class Finding:
 
 
 def run(args: list[str]) -> int:
-    """Print what was found; returns 1 if something that is needed is missing."""
-    flags, _ = split_flags(args, ["--json"])
+    """Print what was found; returns 1 if something that is needed is missing.
+
+    Raises:
+        UserError: there are words that it does not take.
+    """
+    flags = flags_alone("doctor", args, ["--json"])
     findings = [finding for check in CHECKS for finding in _made(check)]
     if "--json" in flags:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))

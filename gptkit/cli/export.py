@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gptkit.cli.arguments import split_flags, take_key
-from gptkit.errors import UserError, did_you_mean
+from gptkit.cli.arguments import take_keys
+from gptkit.errors import UserError
 
 SUMMARY = "write a run's model as transformers reads it"
 USAGE = """\
@@ -33,34 +33,27 @@ def run(args: list[str]) -> int:
     Raises:
         UserError: an argument is missing or unknown, or the model cannot be held.
     """
-    _, words = split_flags(args, [])
-    told: dict[str, str | None] = {}
-    for key in _KEYS:
-        told[key], words = take_key(words, key)
-    if words:
-        key = words[0].split("=")[0]
-        raise UserError(
-            f"export takes no {words[0]!r}. {did_you_mean(key, _KEYS)} It takes: {', '.join(_KEYS)}."
-        )
-    if not told["out"]:
-        raise UserError(f"export needs out=DIR, or out=FILE.gguf.\n\n{USAGE}")
-    target = told["to"] or "hf"
+    told = take_keys("export", args, _KEYS)
+    target, out, family, dtype = (told.get(key) for key in ("to", "out", "family", "dtype"))
+    target = target or "hf"
+    if not out:
+        raise UserError(f"gptkit export needs out=DIR, or out=FILE.gguf.\n\n{USAGE}")
     if target not in _TARGETS:
         raise UserError(f"to={target}: expected one of {', '.join(_TARGETS)}.")
-    if told["dtype"] and target != "gguf":
-        raise UserError(f"dtype={told['dtype']}: to=hf keeps the model's own; only to=gguf takes a dtype.")
+    if dtype and target != "gguf":
+        raise UserError(f"dtype={dtype}: to=hf keeps the model's own; only to=gguf takes a dtype.")
     import gptkit
     from gptkit.files import parse_json
 
-    model = gptkit.load(told["run"] or "latest")
+    model = gptkit.load(told.get("run", "latest"))
     if target == "gguf":
         from gptkit.interop.gguf import save_gguf
 
-        written = save_gguf(model, told["out"], told["family"], told["dtype"] or "f32")
+        written = save_gguf(model, out, family or None, dtype or "f32")
         print(f"{written}: {model.n_parameters():,} parameters.")
         print(f"Try: llama-cli -m {str(written)!r}")
         return 0
-    place = gptkit.save_hf(model, told["out"], told["family"])
+    place = gptkit.save_hf(model, out, family or None)
     kind = parse_json((place / "config.json").read_bytes())["model_type"]
     print(f"{place}: {model.n_parameters():,} parameters as {kind}.")
     print(f"Try: transformers.AutoModelForCausalLM.from_pretrained({str(place)!r})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gptkit.cli.arguments import split_flags, take_key
+from gptkit.cli.arguments import take_keys
 from gptkit.errors import RunError, UserError
 
 SUMMARY = "a page of all parts: formulas, options, pictures, presets"
@@ -22,15 +22,14 @@ def run(args: list[str]) -> int:
     """Write the pages.
 
     Raises:
-        UserError: it is not said where.
+        UserError: it is not said where, or something else is said.
         RunError: they cannot be written.
     """
     from gptkit import files
 
-    _, words = split_flags(args, [])
-    out, words = take_key(words, "out")
-    if out is None or words:
-        raise UserError("gptkit gallery needs a folder and nothing else: gptkit gallery out=gallery.")
+    out = take_keys("gallery", args, ["out"]).get("out")
+    if not out:
+        raise UserError("gptkit gallery needs a folder: gptkit gallery out=gallery.")
     from gptkit.view.gallery import gallery
     from gptkit.view.gallery_page import html, markdown
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptkit.errors import UserError, did_you_mean
+from gptkit.cli.arguments import take_keys
+from gptkit.errors import UserError
 
 if TYPE_CHECKING:
     from gptkit.model.gpt import GPT
@@ -58,21 +59,10 @@ def options(args: list[str]) -> dict[str, str]:
     Raises:
         UserError: one is no `key=value`, is unknown or given twice, or `from` or `out` is missing.
     """
-    told: dict[str, str] = {}
-    for arg in args:
-        key, equals, value = arg.partition("=")
-        if not equals:
-            raise UserError(f"{arg!r}: expected key=value, such as from=out/ckpt.pt.")
-        if key not in KEYS:
-            raise UserError(
-                f"import takes no {key!r}. {did_you_mean(key, KEYS)} It takes: {', '.join(KEYS)}."
-            )
-        if key in told:
-            raise UserError(f"{key} is given twice: {told[key]} and {value}.")
-        told[key] = value
+    told = take_keys("import", args, KEYS)
     missing = [f"{key}=…" for key in ("from", "out") if not told.get(key)]
     if missing:
-        raise UserError(f"import needs {' and '.join(missing)}.\n\n{USAGE}")
+        raise UserError(f"gptkit import needs {' and '.join(missing)}.\n\n{USAGE}")
     return told
 
 

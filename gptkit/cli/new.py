@@ -41,7 +41,7 @@ def run(args: list[str]) -> int:
     _, words = split_flags(args, [])
     wanted, words = take_key(words, "slot")
     if words[:1] != ["plugin"] or len(words) != 2 or not wanted:
-        raise UserError("Write: gptkit new plugin NAME slot=model.position")
+        raise UserError(f"{_amiss(words, wanted)} Write: gptkit new plugin NAME slot=model.position")
     slot, name = slot_named(wanted), words[1]
     check_name(slot, name)
     folder = write(slot, name)
@@ -51,6 +51,20 @@ def run(args: list[str]) -> int:
     print(f"{folder}/ holds {slot}={name}.")
     print(f"Try: gptkit train {choose}\n     pytest {folder}")
     return 0
+
+
+def _amiss(words: list[str], slot: str | None) -> str:
+    """What is wrong with the words."""
+    told = []
+    if words and words[0] != "plugin":
+        told.append(f"{words[0]!r} cannot be written, only a plugin.")
+    if len(words) < 2:
+        told.append("A name is missing.")
+    if len(words) > 2:
+        told.append(f"{' '.join(words[2:])!r} is too much.")
+    if not slot:
+        told.append("A slot is missing.")
+    return " ".join(told)
 
 
 def check_name(slot: str, name: str) -> None:

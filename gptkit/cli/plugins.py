@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 
 from gptkit import registry
-from gptkit.cli.arguments import split_flags
+from gptkit.cli.arguments import flags_alone
 from gptkit.cli.paper import Paper
 from gptkit.errors import GptkitError
 
@@ -44,8 +44,12 @@ class Plugin:
 
 
 def run(args: list[str]) -> int:
-    """List plugins with their parts; returns 1 if something is wrong with one."""
-    flags, _ = split_flags(args, ["--json", "--check"])
+    """List plugins with their parts; returns 1 if something is wrong with one.
+
+    Raises:
+        UserError: there are words that it does not take.
+    """
+    flags = flags_alone("plugins", args, ["--json", "--check"])
     plugins = found(check="--check" in flags)
     if "--json" in flags:
         print(json.dumps([asdict(plugin) for plugin in plugins], indent=2))

@@ -48,13 +48,15 @@ def run(args: list[str]) -> int:
     if "--dry-run" in flags:
         from gptkit.cli.config import show_config
 
-        show_config(_again(resume, words, folder)[1] if resume else _composed(words, folder), as_json=as_json)
+        fresh = resume is None
+        config = _composed(words, folder) if fresh else _again(resume, words, folder)[1]
+        show_config(config, as_json=as_json)
         return 0
     from gptkit.train.launch import launch, shared
 
-    made = shared(lambda: _go_on(resume, words, folder) if resume else _start(words, folder))
+    made = shared(lambda: _start(words, folder) if resume is None else _go_on(resume, words, folder))
     if not quiet and _is_first():
-        print(f"{'Going on with' if resume else 'Training'} {made.path}", file=sys.stderr)
+        print(f"{'Training' if resume is None else 'Going on with'} {made.path}", file=sys.stderr)
     code = launch(made, quiet=quiet)
     if code == 0 and _is_first():
         _finish(made, quiet=quiet, as_json=as_json)

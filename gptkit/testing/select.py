@@ -30,9 +30,8 @@ def chosen(name: str) -> list[Component]:
         known = sorted(
             {c.name for c in everything} | {c.origin.package for c in everything} | set(registry.SLOTS)
         )
-        raise UserError(
-            f"{name!r} is no part, slot or plugin. {did_you_mean(name, known)} `gptkit components` lists the parts."
-        )
+        meant = did_you_mean(name, known) or "gptkit components lists the parts."
+        raise UserError(f"{name!r} is no part, slot or plugin. {meant}")
     return found
 
 
