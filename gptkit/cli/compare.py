@@ -186,7 +186,8 @@ def _sweep(spec: str) -> Path:
         return found[0]
     listed = ", ".join(map(str, (found or known)[:5]))
     hint = f"There are: {listed}." if listed else "Make one with: gptkit compare position=rotary,learned"
-    hint = (not found and did_you_mean(spec, ["latest"])) or hint
+    if not found and spec != "latest":
+        hint = did_you_mean(spec, ["latest"]) or hint
     told = f"stands for {len(found)} sweeps" if found else "is no sweep's folder"
     raise UserError(f"resume={spec} {told}. {hint}")
 
