@@ -24,6 +24,7 @@ from gptkit.model.interfaces import (
     PositionalEncoding,
     Step,
 )
+from gptkit.model.step import places_in_documents
 from gptkit.model.tied import one_gradient
 
 if TYPE_CHECKING:
@@ -182,18 +183,18 @@ class GPT(nn.Module):
         keys = torch.arange(first, first + held + length, device=device).unsqueeze(0)  # [1, S]
         if caches is None:
             q_at = keys if positions is None else positions
-            return Step(
-                q_at, q_at, MaskContext(padding, documents, documents, prefix), plain=positions is None
-            )
+            places = None if documents is None else places_in_documents(documents, q_at)
+            context = MaskContext(padding, documents, documents, prefix, places)
+            return Step(q_at, q_at, context, plain=positions is None)
         k_at = caches.track("positions", positions, keys)
         k_padding = caches.track("padding", padding, torch.zeros_like(keys, dtype=torch.bool))
         k_documents = caches.track("documents", documents, torch.zeros_like(keys))
         plain = k_at is None
         k_at = keys if k_at is None else k_at
         q_documents = None if k_documents is None else k_documents[:, held:]
-        return Step(
-            k_at[:, held:], k_at, MaskContext(k_padding, q_documents, k_documents, prefix), plain=plain
-        )
+        places = None if k_documents is None else places_in_documents(k_documents, k_at)
+        context = MaskContext(k_padding, q_documents, k_documents, prefix, places)
+        return Step(k_at[:, held:], k_at, context, plain=plain)
 
     def new_caches(
         self, batch: int, length: int, *, dtype: torch.dtype | None = None, slide: bool = False

@@ -267,6 +267,7 @@ def flex_closures(q: Tensor, k: Tensor, step: Step, position: PositionalEncoding
             q_documents=None if context.q_documents is None else context.q_documents[b, i],
             k_documents=None if context.k_documents is None else context.k_documents[b, j],
             prefix=None if context.prefix is None else context.prefix[b],
+            k_places=None if context.k_places is None else context.k_places[b, j],
         )
         may = mask.allows(q_at[b, i], k_at[b, j], element)
         return may if element.k_padding is None else may & ~element.k_padding

@@ -266,7 +266,7 @@ def dense(mask: Mask, q_positions: Tensor, k_positions: Tensor, context: MaskCon
         mask: the predicate.
         q_positions: [1|B, T].
         k_positions: [1|B, S].
-        context: tensors of [B, T], [B, S] and [B].
+        context: its tensors as `MaskContext` has them.
 
     Returns:
         Booleans [1|B, T, S].
@@ -276,5 +276,6 @@ def dense(mask: Mask, q_positions: Tensor, k_positions: Tensor, context: MaskCon
         q_documents=None if context.q_documents is None else context.q_documents.unsqueeze(-1),
         k_documents=None if context.k_documents is None else context.k_documents.unsqueeze(-2),
         prefix=None if context.prefix is None else context.prefix.view(-1, 1, 1),
+        k_places=None if context.k_places is None else context.k_places.unsqueeze(-2),
     )
     return mask.allows(q_positions.unsqueeze(-1), k_positions.unsqueeze(-2), shaped)

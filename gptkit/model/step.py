@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class MaskContext:
         k_padding: true where a key is padding, [B, S].
         q_documents: the number of the document that a query token belongs to, [B, T].
         k_documents: the same for keys, [B, S].
+        k_places: how far a key stands behind the first token of its document, [B, S].
         prefix: how many first tokens may read one another freely, [B].
     """
 
@@ -48,6 +51,24 @@ class MaskContext:
     q_documents: Tensor | None = None
     k_documents: Tensor | None = None
     prefix: Tensor | None = None
+    k_places: Tensor | None = None
+
+
+def places_in_documents(documents: Tensor, positions: Tensor) -> Tensor:
+    """How far each token stands behind the first one of its document.
+
+    Args:
+        documents: [B, S], the number of the document that each token belongs to; one stands in a piece.
+        positions: [1|B, S]; they may run on through a row or start anew.
+
+    Returns:
+        [B, S].
+    """
+    at = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
+    begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
+    firsts = torch.where(begins, at, 0).cummax(-1).values
+    positions = positions.expand_as(documents)
+    return positions - positions.gather(-1, firsts)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from gptkit.model.cost import mask_end
 from gptkit.model.init import initialise
 from gptkit.model.interfaces import DistanceBias, Mask, MaskContext, ModelShape, PositionalEncoding
 from gptkit.model.masks import dense
+from gptkit.model.step import places_in_documents
 from gptkit.registry import SLOTS
 from gptkit.schema import normal_part
 from gptkit.view.layers import LayerKind, named
@@ -109,11 +110,18 @@ def _seen(mask: Mask, end: int) -> tuple[np.ndarray, str]:
     plain = _matrix(mask, at, MaskContext())
     third = (at * 3).div(end, rounding_mode="floor")
     examples: list[tuple[str, dict[str, torch.Tensor]]] = [
-        ("three documents in a row", {"q_documents": third, "k_documents": third}),
+        (
+            "three documents in a row",
+            {
+                "q_documents": third,
+                "k_documents": third,
+                "k_places": places_in_documents(third, at),
+            },
+        ),
         ("an eighth of padding at the end", {"k_padding": at >= end - end // 8}),
     ]
     if not plain.triu(1).any():  # else it has a prefix of its own already
-        examples.append(("a third of the text as prefix", {"prefix": torch.tensor([max(1, end // 3)])}))
+        examples.append(("a sixth of the text as prefix", {"prefix": torch.tensor([max(1, end // 6)])}))
     acting = [(t, c) for t, c in examples if not torch.equal(_matrix(mask, at, MaskContext(**c)), plain)]
     if not acting:
         return plain.double().numpy(), ""

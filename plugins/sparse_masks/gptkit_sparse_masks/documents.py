@@ -12,10 +12,9 @@ from gptkit.registry import register
 class DocumentPrefix(Mask):
     """Within a document, its first tokens read one another freely (PrefixLM: Raffel et al. 2020).
 
-    q reads k where both are of one document and (k <= q or k < prefix). Stands in place of `causal`,
-    not beside it: both together are causal within documents. A prefix is counted in positions: where
-    these run on through a row, it is the row's, and later documents are causal; where the caller has
-    them start anew with each document, each has its own.
+    q reads k where both are of one document and (k <= q or k is among its first `prefix` tokens). Stands
+    in place of `causal`, not beside it: both together are causal within documents. Where no documents
+    are told, a row is one.
 
     Args:
         length: tokens of the prefix where a batch does not tell its own.
@@ -29,7 +28,8 @@ class DocumentPrefix(Mask):
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:
         length = self.length if context.prefix is None else context.prefix
-        allowed = (k_positions <= q_positions) | (k_positions < length)
+        places = k_positions if context.k_places is None else context.k_places
+        allowed = (k_positions <= q_positions) | (places < length)
         if context.q_documents is None or context.k_documents is None:
             return allowed
         return allowed & (context.q_documents == context.k_documents)

@@ -13,14 +13,16 @@ from torch import Tensor
 import gptkit
 from gptkit.errors import ConfigError
 from gptkit.model.assemble import build, part
-from gptkit.model.interfaces import Mask, MaskContext
+from gptkit.model.interfaces import Mask, MaskContext, PositionalEncoding
+from gptkit.model.kernels import flex_closures
 from gptkit.model.masks import Causal, SlidingWindow, dense
 from gptkit.train.data import Documents
 
 LENGTH = 24
 DOCUMENTS = torch.tensor([[0] * 9 + [1] * 15, [0] * 3 + [1] * 4 + [2] * 17])
 PREFIX = torch.tensor([5, 0])
-CONTEXT = MaskContext(None, DOCUMENTS, DOCUMENTS, PREFIX)
+PLACES = torch.tensor([[*range(9), *range(15)], [*range(3), *range(4), *range(17)]])
+CONTEXT = MaskContext(None, DOCUMENTS, DOCUMENTS, PREFIX, PLACES)
 
 
 def hashed(seed: int, i: int, j: int) -> int:
@@ -92,7 +94,7 @@ def test_a_prefix_ends_with_its_document() -> None:
     mask = made("document_prefix", {})
     found = matrix(mask, CONTEXT)
     for b, q, k in itertools.product(range(2), range(LENGTH), range(LENGTH)):
-        free = k <= q or k < int(PREFIX[b])
+        free = k <= q or int(PLACES[b, k]) < int(PREFIX[b])
         assert bool(found[b, q, k]) == (free and DOCUMENTS[b, q] == DOCUMENTS[b, k])
     both = matrix(part("mask", ["causal", "document_prefix"]), CONTEXT)
     assert torch.equal(both, matrix(part("mask", ["causal", "document"]), CONTEXT))
@@ -101,15 +103,41 @@ def test_a_prefix_ends_with_its_document() -> None:
     )
 
 
-def test_positions_that_start_anew_give_each_document_its_prefix() -> None:
-    at = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]])
-    documents = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1, 1]])
-    context = MaskContext(None, documents, documents, torch.tensor([2]))
-    found = dense(made("document_prefix", {}), at, at, context)[0].int().tolist()
-    for first, size in ((0, 4), (4, 5)):
-        for q, k in itertools.product(range(size), range(9)):
-            expected = first <= k < first + size and (k - first <= q or k - first < 2)
-            assert found[first + q][k] == expected
+@pytest.mark.parametrize("anew", [False, True])
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+def test_each_document_of_a_row_has_its_prefix(anew: bool, kernel: str) -> None:
+    torch.manual_seed(0)
+    model = gpt({"document_prefix": {"length": 2}}, kernel)
+    tokens, documents = torch.randint(9, (1, 9)), torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1, 1]])
+    at = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]]) if anew else None
+    before = model(tokens, documents=documents, positions=at)
+    for changed in range(9):
+        other = tokens.clone()
+        other[0, changed] = (other[0, changed] + 1) % 9
+        moved = (model(other, documents=documents, positions=at) != before).any(-1)[0].tolist()
+        first, end = (0, 4) if changed < 4 else (4, 9)
+        reads = {q for q in range(first, end) if changed <= q or changed - first < 2}
+        assert {q for q, has in enumerate(moved) if has} == reads
+
+
+def test_a_cache_and_single_elements_know_the_places_too() -> None:
+    torch.manual_seed(0)
+    model = gpt({"document_prefix": {"length": 2}})
+    tokens, documents = torch.randint(9, (1, 9)), torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1]])
+    whole, caches = model(tokens, documents=documents), model.new_caches(1, 9)
+    for first, end in ((0, 3), (3, 6), (6, 7), (7, 9)):
+        part = model(tokens[:, first:end], documents=documents[:, first:end], caches=caches)
+        assert torch.allclose(part, whole[:, first:end], atol=1e-12, rtol=0)
+    step, mask = model.step(tokens, None, None, documents, None, None), model.blocks[0].attention.mask
+    q = k = torch.zeros(1, 1, 9, 1)
+    mask_mod, _ = flex_closures(q, k, step, PositionalEncoding(), mask)
+    b, zero, expected = (
+        torch.tensor(0),
+        torch.tensor(0),
+        dense(mask, step.q_positions, step.k_positions, step.context),
+    )
+    for i, j in itertools.product(range(9), repeat=2):
+        assert bool(mask_mod(b, zero, torch.tensor(i), torch.tensor(j))) == bool(expected[0, i, j])
 
 
 def test_a_document_prefix_without_either_is_the_causal_mask() -> None:
