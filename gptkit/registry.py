@@ -21,6 +21,8 @@ from typing import Literal, TypeVar
 
 from gptkit.errors import PluginError, UnknownNameError, did_you_mean
 from gptkit.signature import Declaration, declaration_of, read_declarations
+from gptkit.slots import SLOTS as SLOTS
+from gptkit.slots import Slot as Slot
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,48 +31,6 @@ else:
 
 C = TypeVar("C", bound=type)
 
-
-@dataclass(frozen=True)
-class Slot:
-    """A place in a config that one of several parts can fill.
-
-    Attributes:
-        name: dotted, such as `model.position`; its config group is the same with slashes.
-        summary: what the part decides, one line.
-        many: several parts may stand there at once, keyed by name (masks, loggers, callbacks).
-    """
-
-    name: str
-    summary: str
-    many: bool = False
-
-    @property
-    def group(self) -> str:
-        return self.name.replace(".", "/")
-
-
-SLOTS: dict[str, Slot] = {
-    slot.name: slot
-    for slot in (
-        Slot("model.position", "how a token's place is told to the model"),
-        Slot("model.attention", "how tokens read one another"),
-        Slot("model.mask", "who may read whom; several are joined by 'and'", many=True),
-        Slot("model.norm", "how activations are normalised"),
-        Slot("model.feed_forward", "the network applied to each token alone"),
-        Slot("model.block", "where norms and residual sums stand"),
-        Slot("model.embedding", "how a token becomes a vector"),
-        Slot("model.head", "how a vector becomes a score for each token"),
-        Slot("model.init", "the distribution each parameter starts from"),
-        Slot("tokenizer", "how text becomes tokens"),
-        Slot("data", "the text that is trained on"),
-        Slot("optimizer", "how gradients become updates"),
-        Slot("schedule", "the learning rate as a function of the step"),
-        Slot("objective", "what the training loss is"),
-        Slot("sampler", "how the next token is drawn"),
-        Slot("logger", "where metrics go, beside metrics.jsonl", many=True),
-        Slot("callback", "what else happens during training", many=True),
-    )
-}
 
 _CORE_ROOMS = ("model", "text", "train", "generate")
 _GROUP_PREFIX = "gptkit."
@@ -97,7 +57,7 @@ class Origin:
             return "core"
         if self.kind == "session":
             return f"this process ({self.package})"
-        return f"{self.kind} {self.package} {self.version} ({self.location})"
+        return f"{self.kind} {f'{self.package} {self.version}'.strip()} ({self.location})"
 
 
 @dataclass(frozen=True)
@@ -123,7 +83,7 @@ class Component:
             return declaration_of(self.slot, self.name, self.live)
         if self.source is None or not self.source.is_file():
             raise PluginError(
-                f"{self.slot}={self.name}: {self.origin} names {self.module}:{self.attribute}, "
+                f"{self.slot}={self.name} of {self.origin} names {self.module}:{self.attribute}, "
                 "but that module's source is not there. Reinstall the plugin."
             )
         for declaration in read_declarations(self.source):
@@ -148,7 +108,7 @@ class Component:
             importlib.import_module(self.module)
         except Exception as error:
             raise PluginError(
-                f"{self.slot}={self.name}: {self.origin} failed to import: {type(error).__name__}: {error}"
+                f"{self.slot}={self.name} of {self.origin} failed to import: {type(error).__name__}: {error}"
             ) from error
         try:
             return _registered[self.slot, self.name]
