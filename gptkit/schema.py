@@ -214,7 +214,7 @@ def _part(slot: registry.Slot, key: str, name: str, options: Mapping[str, Any]) 
         yield Problem(key, f"there is no {slot.name} named {name!r}.", hint + broken)
         return
     except GptkitError as error:
-        yield Problem(key, str(error))
+        yield Problem(key, str(error).replace(f"{slot.name}={name}", repr(name), 1))  # the key stands before
         return
     shared = set(options_of(SECTIONS[slot.name])) if slot.name in SECTIONS else set()
     allowed = {option.name: option for option in declaration.options}

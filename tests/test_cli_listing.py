@@ -48,6 +48,20 @@ def test_a_slot_shows_options_types_and_defaults(capsys: pytest.CaptureFixture[s
     assert "matrix (must be given)" in told(capsys, "components", "mask")
 
 
+def test_a_part_that_fails_to_import_is_named_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "plugins").mkdir()
+    text = "from gptkit import register\nimport nowhere\n\n\n@register('model.norm', 'third')\nclass Third:\n    pass\n"
+    (here / "plugins/third.py").write_text(text)
+    registry.refresh()
+    assert main(["show", "norm=third"]) == 2
+    assert capsys.readouterr().err == (
+        f"model.norm: 'third' of folder third ({here / 'plugins'}) failed to import: "
+        "ModuleNotFoundError: No module named 'nowhere'\n"
+    )
+    assert main(["check", "third"]) == 2
+    assert capsys.readouterr().err.startswith("model.norm=third of folder third (")
+
+
 def test_one_part_shows_its_formula_and_source(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, "components", "position", "rotary")
     assert "base^(-2i/d) (Su et al." in text

@@ -81,7 +81,7 @@ defaults:
 model:
   n_headz: 3
   d_model: wide
-  block: post
+  feed_forward: none
 optimizer:
   name: adamwx
   lrr: 3
@@ -96,13 +96,14 @@ def test_every_mistake_in_a_file_is_told_with_its_line() -> None:
     assert answer("experiment=mine", "model.n_layer=3") == [
         "name: refers to more than another key. Write ${some.key} or the value; a variable goes on the command line. "
         f"[{where}:15]",
-        f"model/positon: no such group. Did you mean model/position? [{where}:2]",
+        f"model/positon: no such group. Write '- override /model/position: rotary'. [{where}:2]",
         f"model/norm=layerr: no such option. Did you mean model/norm=layer? [{where}:3]",
-        f"experiment/model/block: no such group. Begin it with a slash: /model/block. [{where}:4]",
+        "model/block: a group of another folder begins with a slash. "
+        f"Write '- override /model/block: post'. [{where}:4]",
         f"trainer: is chosen already. Write '- override /trainer: ddp'. [{where}:5]",
         f"defaults: 3 is no choice. Write '- group: option'. [{where}:6]",
-        "model.block.name: 'post' is named, but 'pre' is chosen. Choose it in the file's defaults: "
-        f"'- override /model/block: post'. [{where}:10]",
+        "model.feed_forward.name: 'none' is named, but 'mlp' is chosen. Choose it in the file's defaults: "
+        f"'- override /model/feed_forward: none'. [{where}:10]",
         f"optimizer=adamwx: no such option. Did you mean optimizer=adamw? [{where}:12]",
         f"model.d_model: expected a whole number, got the text 'wide'. width of the residual stream. [{where}:9]",
         f"model.n_headz: no such key. Did you mean model.n_heads? [{where}:8]",
@@ -126,13 +127,64 @@ def test_every_mistake_in_a_file_is_told_with_its_line() -> None:
             "bad.yaml:1: not valid YAML: could not determine a constructor ",
         ),
         ("a: &a [*a]\n", "bad.yaml:1: not valid YAML: it holds itself."),
-        ("defaults: {model: nano}\n", "defaults: expected a list, such as '- model: nano'. [bad.yaml:1]"),
+        (
+            "defaults: {model: nano}\n",
+            "defaults: expected a list of lines such as '- override /model: gpt2'. [bad.yaml:1]",
+        ),
     ],
 )
 def test_what_is_no_config_is_told_with_its_line(text: str, told: str) -> None:
     write("bad.yaml", text)
     [said] = answer("config=bad.yaml")
     assert said.startswith(told)
+
+
+CHOSEN = "a group's options are chosen in the defaults list. Write"
+WRITTEN: list[tuple[str, list[str]]] = [
+    ("model: gpt2\n", [f"model: {CHOSEN} '- override /model: gpt2' below 'defaults:'. [my.yaml:1]"]),
+    (
+        "seed: 1\nmodel: gtp2\ntrainer: [zzz]\n",
+        [
+            f"model: {CHOSEN} '- override /model: gpt2' below 'defaults:'. Did you mean model=gpt2? [my.yaml:2]",
+            f"trainer: {CHOSEN} '- override /trainer: …' below 'defaults:'. "
+            "Available: auto, ddp, fsdp, single. [my.yaml:3]",
+        ],
+    ),
+    (
+        "position: rotary\nexperiment: nanogpt_cpu\n",
+        [
+            f"position: {CHOSEN} '- override /model/position: rotary' below 'defaults:'. [my.yaml:1]",
+            f"experiment: {CHOSEN} '- /experiment/nanogpt_cpu' below 'defaults:'. [my.yaml:2]",
+        ],
+    ),
+    (
+        "defaults:\n  - model: gtp2\n  - mask: [causal, ful]\n",
+        [
+            "model: a group of another folder begins with a slash. Write '- override /model: gpt2'. [my.yaml:2]",
+            "model=gtp2: no such option. Did you mean model=gpt2? [my.yaml:2]",
+            "mask: no such group. Write '- override /model/mask: [causal, full]'. [my.yaml:3]",
+            "model/mask=ful: no such option. Did you mean model/mask=full? [my.yaml:3]",
+        ],
+    ),
+    (
+        "defaults:\n  - /experiment: nanogpt_cpu\n",
+        ["experiment: is chosen already. Write '- /experiment/nanogpt_cpu'. [my.yaml:2]"],
+    ),
+    (
+        "defaults:\n  - model=gpt2\n",
+        ["defaults: 'model=gpt2' is no choice. Write '- override /model: gpt2'. [my.yaml:2]"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), WRITTEN, ids=lambda value: str(value)[:20])
+def test_a_choice_in_the_wrong_place_is_answered_with_the_line_to_write(text: str, told: list[str]) -> None:
+    write("my.yaml", text)
+    assert answer("config=my.yaml") == told
+    lines = [said.split("Write '")[1].split("'")[0] for said in told if "Write" in said and "…" not in said]
+    lines.sort(key=lambda line: "override" in line)  # a recipe stands before what changes its choices
+    write("my.yaml", "defaults:\n" + "".join(f"  {line}\n" for line in lines))
+    assert gptkit.compose(["config=my.yaml"])
 
 
 def test_bytes_that_are_no_utf8() -> None:
@@ -277,7 +329,11 @@ def test_a_plugin_that_is_broken_stops_only_those_who_use_it(here: Path) -> None
         assert gptkit.compose()["model"]["preset"] == "nano"
         assert "odd" in registry.names("model.norm")
         [told] = answer("norm=odd")
-        assert "that module's source is not there" in told
+        where = here / "plugins/odd"
+        assert told == (
+            f"model.norm: 'odd' of folder odd 1 ({where}) names odd:Odd, but that module's source is not there. "
+            "Reinstall the plugin."
+        )
         [told] = answer("norm=oddd")
         assert "Did you mean model/norm=odd?" in told
         assert "not valid TOML" in told

@@ -192,6 +192,7 @@ def _part(slot: str, node: Mapping[str, Any], *given: Any) -> Any:
         raise
     except UserError as error:
         told = str(error).removeprefix(f"model.{slot}: ")  # of a part within the part
+        told = told.replace(f"model.{slot}={name}", repr(name), 1)  # the key stands before
         raise ConfigError([Problem(f"model.{slot}", told)]) from error
 
 
