@@ -215,8 +215,9 @@ def test_masks_that_need_a_batch_are_shown_with_an_example() -> None:
     assert mask.note == "causal and document, for example with three documents in a row"
     (mask,) = seen("mask=[causal,padding]", most=16).masks
     assert not mask.matrix[:, 14:].any()
-    (mask,) = seen("mask=prefix", most=6).masks
-    assert mask.matrix[0].tolist() == [1, 1, 0, 0, 0, 0]
+    (mask,) = seen("mask=prefix", most=12).masks
+    assert mask.matrix[0].tolist() == [1, 1] + 10 * [0]
+    assert mask.note == "prefix, for example with a sixth of the text as prefix"
     (mask,) = seen("mask=prefix", "model.mask.prefix.length=4", most=6).masks
     assert mask.matrix[0].tolist() == [1, 1, 1, 1, 0, 0]
     assert mask.note == "prefix(length=4)"
