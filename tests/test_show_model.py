@@ -217,7 +217,7 @@ def test_masks_that_need_a_batch_are_shown_with_an_example() -> None:
     assert not mask.matrix[:, 14:].any()
     (mask,) = seen("mask=prefix", most=12).masks
     assert mask.matrix[0].tolist() == [1, 1] + 10 * [0]
-    assert mask.note == "prefix, for example with a sixth of the text as prefix"
+    assert mask.note == "prefix(length=0), for example with a sixth of the text as prefix"
     (mask,) = seen("mask=prefix", "model.mask.prefix.length=4", most=6).masks
     assert mask.matrix[0].tolist() == [1, 1, 1, 1, 0, 0]
     assert mask.note == "prefix(length=4)"
