@@ -67,6 +67,16 @@ def test_the_ways_to_write_layers_say_the_same(tmp_path: Path) -> None:
     assert said == [{"3::4": {"position": {"name": "none"}, "mask": {"causal": {}}}}] * 5
 
 
+def test_a_file_of_ones_own_composes(tmp_path: Path) -> None:
+    [written] = blocks(ROOT / "docs" / "compose.md", "yaml")
+    (tmp_path / "my.yaml").write_text(written, "utf-8")
+    config = compose([f"config={tmp_path}/my.yaml"])
+    assert config["optimizer"] == compose(["experiment=nanogpt_cpu"])["optimizer"] != compose([])["optimizer"]
+    assert config["model"]["position"]["name"] == "rotary"
+    assert list(config["model"]["mask"]) == ["causal", "sliding_window"]
+    assert config["model"]["n_heads"] == 8
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from gptkit import registry
 from gptkit.composing.plain import Place, at, leaves, steps, without
 from gptkit.composing.tree import OVERLAYS, ConfFile, Tree
 from gptkit.errors import ConfigError, Problem, nearest
-from gptkit.schema import normal_part
+from gptkit.schema import normal_part, options_of
+from gptkit.settings import RunSettings
 
 SELF = "_self_"
 REFERENCE = re.compile(
@@ -86,12 +87,13 @@ class Survey:
             self.lost.add(file.package if not file.group.startswith(OVERLAYS) else "")
             file.content = {}
             return
-        file.content = content = _normal(file, self._without_code(file, content))
+        content = self._without_choices(file, self._without_code(file, content))
+        file.content = content = _normal(file, content)
         self._check_preset(file)
         if "defaults" not in content:
             return
         if not isinstance(content["defaults"], list):
-            self._tell(file, 0, "defaults", "expected a list, such as '- model: nano'.", "")
+            self._tell(file, 0, "defaults", "expected a list of lines such as '- override /model: gpt2'.", "")
             self.mended[file.name] = []
             return
         self.mended[file.name] = [kept for kept in self._mend(file, content["defaults"]) if kept is not None]
@@ -120,6 +122,33 @@ class Survey:
             self.problems.append(Problem(full, told, hint, unsafe=True))
         return without(content, places)
 
+    def _without_choices(self, file: ConfFile, content: dict[str, Any]) -> dict[str, Any]:
+        """What the file says, without a group's options that stand where its values belong: `model: gpt2`."""
+        kept = dict(content)
+        for key, value in content.items() if not file.package else ():
+            found = [key] if key in self.tree.files else self.tree.short_names().get(key, [])
+            options: list[Any] = value if isinstance(value, list) and value else [value]
+            if key in registry.SLOTS or key in options_of(RunSettings) or len(found) != 1:
+                continue
+            if all(isinstance(option, str) for option in options):
+                del kept[key]
+                self.lost.add(key)
+                strange = [option for option in options if not self.tree.find(found[0], option)]
+                near = "".join(f" {self.tree.no_option(found[0], option)}" for option in strange)
+                hint = f"Write {self._line(found[0], options)} below 'defaults:'.{near} [{file.where(key)}]"
+                self.problems.append(Problem(key, "a group's options are chosen in the defaults list.", hint))
+        return kept
+
+    def _line(self, group: str, options: Sequence[str]) -> str:
+        """The line of a defaults list that chooses options, or those that they may have been meant to be."""
+        near = [
+            option if self.tree.find(group, option) else nearest(option, self.tree.options(group)) or "…"
+            for option in options
+        ]
+        if group in OVERLAYS:  # a recipe is built upon; what it says may be overridden below
+            return f"'- /{group}/{near[0]}'"
+        return f"'- override /{group}: {near[0] if len(near) == 1 else '[' + ', '.join(near) + ']'}'"
+
     def _check_preset(self, file: ConfFile) -> None:
         """Tell of a model's preset that leaves slots open: they could not be chosen on a command line."""
         if file.group == "model" and not file.option.startswith("_"):
@@ -137,8 +166,8 @@ class Survey:
                 yield raw
                 continue
             entry = read_entry(file, line, raw)
-            if entry is None:
-                self._tell(file, line, "defaults", f"{_shown(raw)} is no choice.", "Write '- group: option'.")
+            if entry is None or "=" in _shown(raw):
+                self._tell(file, line, "defaults", f"{_shown(raw)} is no choice.", self._meant_line(raw))
                 continue
             yield self._checked(file, entry, raw)
 
@@ -149,16 +178,19 @@ class Survey:
             return None
         self.declared.add(entry.group)
         if entry.group not in self.tree.files:
-            self._tell(file, entry.line, entry.group, "no such group.", self._meant_group(entry))
-            return None
-        if (
-            file.group in OVERLAYS
-            and not entry.override
-            and not entry.builds_on
-            and entry.group not in OVERLAYS
-        ):
-            hint = f"Write '- override /{entry.group}: {entry.value}'."
-            self._tell(file, entry.line, entry.group, "is chosen already.", hint)
+            meant, told = self._meant_group(entry)
+            hint = f"Write {self._line(meant, entry.options)}." if meant else self.tree.no_group(entry.group)
+            self._tell(file, entry.line, (entry.word or entry.group).split()[-1].strip("/"), told, hint)
+            if not meant or meant in OVERLAYS:
+                return None
+            entry = replace(entry, group=meant, word=f"override /{meant}", override=True)
+            self.declared.add(meant)
+            raw = {entry.word: entry.value}
+        if file.group in OVERLAYS and not entry.override and not entry.builds_on:
+            line = f"Write {self._line(entry.group, entry.options)}."
+            self._tell(file, entry.line, entry.group, "is chosen already.", line)
+            if entry.group in OVERLAYS:
+                return None
             entry = replace(entry, word=f"override /{entry.group}")
             raw = {entry.word: entry.value}
         options = []
@@ -179,11 +211,21 @@ class Survey:
             self.read(found)
         return _written(raw, entry, options)
 
-    def _meant_group(self, entry: Entry) -> str:
+    def _meant_group(self, entry: Entry) -> tuple[str | None, str]:
+        """Which group a path that is none was meant to be, and what is wrong with it."""
+        if entry.builds_on:
+            return None, "no such group."
         tail = next((g for g in self.tree.groups() if entry.group.endswith(f"/{g}")), None)
-        if tail and tail != entry.group:
-            return f"Begin it with a slash: /{tail}."
-        return self.tree.no_group(entry.group)
+        if tail:
+            return tail, "a group of another folder begins with a slash."
+        alike = self.tree.short_names().get(entry.group.rsplit("/", 1)[-1], [])
+        return alike[0] if alike else self.tree.near_group(entry.group), "no such group."
+
+    def _meant_line(self, raw: Any) -> str:
+        """What to write in place of `model=gpt2`, or of what is no choice at all."""
+        group, _, option = (raw if isinstance(raw, str) else "").partition("=")
+        found = [group] if group in self.tree.files else self.tree.short_names().get(group, [])
+        return f"Write {self._line(found[0], [option])}." if found and option else "Write '- group: option'."
 
     def _tell(self, file: ConfFile, line: int, key: str, message: str, hint: str) -> None:
         where = file.where("defaults", str(line))

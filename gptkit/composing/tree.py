@@ -155,10 +155,14 @@ class Tree:
 
     def no_group(self, group: str) -> str:
         """What to say of a group that is not there."""
+        match = self.near_group(group)
+        return f"Did you mean {match}?" if match else f"Groups: {', '.join(self.groups())}."
+
+    def near_group(self, group: str) -> str | None:
+        """The group that a path, or the last word of one, was most likely meant to be."""
         last = group.rsplit("/", 1)[-1]
         short = self.short_names()
-        match = nearest(group, self.groups()) or next(iter(short.get(nearest(last, short) or "", [])), None)
-        return f"Did you mean {match}?" if match else f"Groups: {', '.join(self.groups())}."
+        return nearest(group, self.groups()) or next(iter(short.get(nearest(last, short) or "", [])), None)
 
     def no_option(self, group: str, option: str) -> str:
         """What to say of an option that is not there."""
