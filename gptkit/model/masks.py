@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gptkit.errors import PositionRangeError, UserError
+from gptkit.errors import PositionRangeError, UserError, check_options
 from gptkit.model.interfaces import Mask, MaskContext
 from gptkit.registry import SLOTS, register
 from gptkit.schema import normal_part
@@ -96,6 +96,7 @@ class Prefix(Mask):
 
     def __init__(self, *, length: int = 0) -> None:
         super().__init__()
+        check_options("model.mask", ("length", length, "a whole number of at least 0", length >= 0))
         self.length = length
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gptkit import registry
-from gptkit.errors import ConfigError, Problem
+from gptkit.errors import check_options
 from gptkit.registry import register
 from gptkit.train.meter import StepOutcome
 
@@ -69,10 +69,7 @@ class EarlyStop(Callback):
     """
 
     def __init__(self, *, patience: int = 3, least: float = 0.0) -> None:
-        if patience < 1:
-            raise ConfigError(
-                [Problem("callback.early_stop.patience", f"expected at least 1, got {patience}.")]
-            )
+        check_options("callback.early_stop", ("patience", patience, "at least 1", patience >= 1))
         self.patience, self.least = patience, least
         self.best, self.waited = math.inf, 0
 
@@ -97,6 +94,7 @@ class TimeLimit(Callback):
     """
 
     def __init__(self, *, minutes: float = 60.0) -> None:
+        check_options("callback.time_limit", ("minutes", minutes, "a number of at least 0", minutes >= 0))
         self.seconds = 60 * minutes
         self.began = 0.0
 

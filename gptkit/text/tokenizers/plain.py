@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from gptkit import files
-from gptkit.errors import DataError
+from gptkit.errors import DataError, check_options
 from gptkit.registry import register
 from gptkit.text.tokenizers.base import Tokenizer, plain
 
@@ -111,6 +111,11 @@ class WordTokenizer(Tokenizer):
     _pieces = re.compile(r"\w+|\s+|[^\w\s]")
 
     def __init__(self, *, max_words: int = 10000, min_count: int = 1) -> None:
+        check_options(
+            "tokenizer",
+            ("max_words", max_words, "a whole number of at least 1", max_words >= 1),
+            ("min_count", min_count, "a whole number of at least 1", min_count >= 1),
+        )
         self.max_words, self.min_count = max_words, min_count
         self._set([])
 

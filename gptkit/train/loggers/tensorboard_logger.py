@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gptkit.errors import UserError
+from gptkit.errors import UserError, check_options
 from gptkit.registry import register
 from gptkit.train import metrics as truth
 from gptkit.train.loggers.base import Cell, Logger, Metrics
@@ -30,6 +30,8 @@ class TensorBoardLogger(Logger):
                 "logger=tensorboard needs the tensorboard package, which is not installed. "
                 "Install it with: pip install 'gptkit[tensorboard]', or choose another logger, such as logger=csv."
             )
+        whole = ("flush_seconds", flush_seconds, "a whole number of at least 1", flush_seconds >= 1)
+        check_options("logger.tensorboard", whole)
         self.flush_seconds = flush_seconds
         self._writer: Any = None
 

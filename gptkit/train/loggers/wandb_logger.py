@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from gptkit.errors import check_options
 from gptkit.registry import register
 from gptkit.train import metrics as truth
 from gptkit.train.loggers import wandb_account, wandb_process
@@ -53,6 +54,11 @@ class WandbLogger(Logger):
         init_timeout: float = 20.0,
         finish_timeout: float = 20.0,
     ) -> None:
+        check_options(
+            "logger.wandb",
+            ("init_timeout", init_timeout, "a number of at least 0", init_timeout >= 0),
+            ("finish_timeout", finish_timeout, "a number of at least 0", finish_timeout >= 0),
+        )
         self.mode, self.finish_timeout = mode, finish_timeout
         self._about = {
             "project": project,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from gptkit.errors import check_options
 from gptkit.model.interfaces import Mask, MaskContext
 from gptkit.registry import register
 
@@ -24,6 +25,7 @@ class DocumentPrefix(Mask):
 
     def __init__(self, *, length: int = 0) -> None:
         super().__init__()
+        check_options("model.mask", ("length", length, "a whole number of at least 0", length >= 0))
         self.length = length
 
     def allows(self, q_positions: Tensor, k_positions: Tensor, context: MaskContext) -> Tensor:

@@ -80,8 +80,27 @@ def test_an_odd_number_is_refused_or_computed_with(slot: str, name: str) -> None
         ("model.embedding", "token", "dropout", 1.0),
         ("model.feed_forward", "mixture_of_experts", "z_penalty", -1.0),
         ("model.init", "gpt2", "std", -1.0),
+        ("model.mask", "prefix", "length", -1),
     ],
 )
 def test_what_is_refused_is_named_with_its_range(slot: str, name: str, option: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"{slot}\.{option}: expected .*, got {value}\.$"):
         built(slot, name, {option: value})
+
+
+@pytest.mark.parametrize(
+    ("slot", "name", "option", "value"),
+    [
+        ("tokenizer", "word", "max_words", -1),
+        ("tokenizer", "word", "min_count", 0),
+        ("callback", "early_stop", "patience", 0),
+        ("callback", "time_limit", "minutes", -1.0),
+        ("logger", "wandb", "finish_timeout", -1.0),
+        ("optimizer", "adamw", "eps", -1.0),
+        ("optimizer", "schedule_free", "lr", -1.0),
+        ("schedule", "wsd", "decay_fraction", 2.0),
+    ],
+)
+def test_other_parts_name_what_they_refuse(slot: str, name: str, option: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"^{slot}(\.{name})?\.{option}: expected .*, got {value}\.$"):
+        registry.load(slot, name)(**{option: value})
