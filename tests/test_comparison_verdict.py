@@ -34,7 +34,7 @@ def test_equal_variants_are_called_equal_and_no_seeds_are_asked_for() -> None:
     assert "1,000" not in " ".join(found.verdict)
     assert settled(found)["a − b"] == ("equal", "–")
     cautions = told(results)
-    assert cautions["tie_at_the_top"] == "a, b share the first place: their scores are equal with every seed."
+    assert cautions["tie_at_the_top"] == "a; b share the first place: their scores are equal with every seed."
     assert "mean alone" not in " ".join(cautions.values())
 
 

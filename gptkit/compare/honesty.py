@@ -248,7 +248,7 @@ def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
     steep = {label: fall for label, fall in falling.items() if fall > min(gaps)}
     if steep:
         worst = sorted(steep, key=lambda k: -steep[k])
-        named = ", ".join(f"{label} by {steep[label]:.2g}" for label in worst[:3])
+        named = "; ".join(f"{label} by {steep[label]:.2g}" for label in worst[:3])
         yield Caution(
             "not_converged",
             f"Not converged: over the last quarter of training the validation loss still fell, of {named}{_more(worst, 3)}, "
@@ -291,7 +291,7 @@ def _overlap(results: Results, comparison: Comparison) -> Iterator[Caution]:
         return
     if gap.equal:
         same = [one.label for one in comparison.ranking if one.scores == first.scores]
-        told = f"{', '.join(same[:6])}{_more(same, 6)} share the first place: their scores are equal with every seed."
+        told = f"{'; '.join(same[:6])}{_more(same, 6)} share the first place: their scores are equal with every seed."
     else:
         told = f"{first.label} stands first by its mean alone: it cannot be told apart from {second.label}."
     yield Caution("tie_at_the_top", told)
@@ -309,7 +309,7 @@ def _ties(results: Results, comparison: Comparison) -> Iterator[Caution]:
         and not (gap.told_apart or gap.equal)
     ]
     if tied:
-        told = f"{', '.join(tied[:4])}{_more(tied, 4)}"
+        told = f"{'; '.join(tied[:4])}{_more(tied, 4)}"
         yield Caution("ties", f"Further down, the order of these may be chance: {told}.")
 
 
