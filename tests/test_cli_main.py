@@ -185,7 +185,7 @@ def test_whoever_reads_our_output_may_go_away() -> None:
 
 
 def test_colour_is_for_terminals_that_want_it() -> None:
-    assert "\x1b[" not in command("components").stdout
+    assert "\x1b[" not in command("components", FORCE_COLOR="").stdout
     seen = _on_a_terminal("components position; gptkit train position=rotery")
     assert "\x1b[36m" in seen
     assert "\x1b[31m" in seen
@@ -193,11 +193,16 @@ def test_colour_is_for_terminals_that_want_it() -> None:
         "components position; gptkit config show; gptkit train x", NO_COLOR="1"
     )
     assert "\x1b[" in _on_a_terminal("config show")
+    dumb = _on_a_terminal("components position; gptkit train position=rotery", TERM="dumb")
+    assert "\x1b[" not in dumb
+    forced = command("components", "position", "rotery", FORCE_COLOR="1", NO_COLOR="")
+    assert forced.stderr.startswith("\x1b[31m")
+    assert "\x1b[" not in command("components", "position", "rotery", FORCE_COLOR="1", NO_COLOR="1").stderr
 
 
 def _on_a_terminal(words: str, **environment: str) -> str:
     main_side, child_side = pty.openpty()
-    given = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    given = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR"}}
     line = f'gptkit() {{ {sys.executable} -m gptkit "$@"; }}; gptkit {words}'
     process = subprocess.Popen(
         ["bash", "-c", line],

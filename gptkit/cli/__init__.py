@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gptkit.cli.interrupt import end_while_importing
+from gptkit.cli.paper import coloured
 from gptkit.errors import GptkitError, did_you_mean
 
 _FIRST = (
@@ -153,9 +154,7 @@ def _show_traceback(error: BaseException) -> None:
 
 def _complain(message: str) -> None:
     try:
-        red, end = (
-            ("\033[31m", "\033[0m") if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else ("", "")
-        )
+        red, end = ("\033[31m", "\033[0m") if coloured(sys.stderr) else ("", "")
         print(f"{red}{message}{end}", file=sys.stderr)
     except BrokenPipeError:
         _silence()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from gptkit import registry, schema
 from gptkit.cli import speaking
 from gptkit.cli.arguments import split_flags
+from gptkit.cli.paper import coloured
 from gptkit.errors import ConfigError, Problem, UserError, did_you_mean
 from gptkit.signature import Option
 
@@ -183,7 +183,7 @@ def show(text: str, dim: bool = False) -> None:
         from gptkit.train.terminal import safe
 
         text = safe(text, out)
-        if dim and text and not os.environ.get("NO_COLOR"):
+        if dim and text and coloured(out):
             text = f"\033[2m{text}\033[0m"
     out.write(text)
     out.flush()

@@ -54,5 +54,7 @@ class Paper:
 
 
 def coloured(out: TextIO) -> bool:
-    """Whether colours are seen: on a terminal that is no dumb one, without `NO_COLOR`."""
-    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    """Whether colours are written: on a terminal that is no dumb one; `NO_COLOR` and `FORCE_COLOR` say otherwise."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (out.isatty() and os.environ.get("TERM") != "dumb")
