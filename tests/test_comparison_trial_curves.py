@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from demo_sweep import demo
-from gptkit.compare import canvas, plots, statistics, trial_curves
+from gptkit.compare import plots, statistics, trial_curves
 from gptkit.compare.canvas import Canvas, Frame
 from gptkit.compare.ink import SEQUENCE, Plot
 from gptkit.compare.results import Point, Results, Trained
 from gptkit.compare.series import Band
-from gptkit.compare.tuning import _ticks
 from test_comparison_report import sections, written
 
 RATES = ("1e-4", "1e-3", "3e-3")
@@ -156,16 +155,6 @@ def test_losses_of_several_sizes_have_a_logarithmic_axis(tmp_path: Path, drawn: 
     assert drawn["rotary: each trial"][1].log_up
 
 
-def test_a_logarithmic_axis_holds_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    axes: list[Any] = []
-    monkeypatch.setattr(canvas, "svg", lambda figure, title: axes.append(figure.axes[0]))
-    band = Band([1, 2, 3], [2.0, 0.2, 0.01], [0.0] * 3)
-    Canvas(["a"]).lines("t", {"a": band}, Frame("x", "y", log_up=True, limits=(0.01, 2.0)))
-    low, high = axes[0].get_ylim()
-    assert 0.005 < low < 0.01
-    assert 2.0 < high < 4.0
-
-
 def test_several_seeds_are_a_mean_and_few_validations_give_way_to_training(
     tmp_path: Path, drawn: Drawn
 ) -> None:
@@ -202,15 +191,3 @@ def test_without_tuning_there_is_nothing(tmp_path: Path, drawn: Drawn) -> None:
     draw(results)
     assert not [title for title in drawn if "trial" in title]
     assert trial_curves.notes(results, ["rotary"]) == []
-
-
-@pytest.mark.parametrize(
-    ("tried", "log", "ticks"),
-    [
-        ([1e-4, 1e-3, 1e-2], True, [1e-4, 1e-3, 1e-2]),
-        ([1e-4, 9e-3, 1e-2], True, [1e-4, 1e-2]),
-        ([1.0, 2.0, 3.0, 9.0, 9.5], False, [1.0, 9.5]),
-    ],
-)
-def test_no_two_ticks_stand_on_one_another(tried: list[float], log: bool, ticks: list[float]) -> None:
-    assert _ticks(tried, log=log) == ticks

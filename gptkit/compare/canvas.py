@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from gptkit.compare.series import Band
 from gptkit.compare.tables import clean, scaled
 
 LONGEST = 26  # characters of a name
+_KEY = re.compile(r"(^|, )[^,=]+=(?=[A-Za-z])")  # of `position=rotary`, but not of `n_heads=8`
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _MARKS = "osD^vPX*"
 _STEPS = (1, 2, 5, 10)
@@ -254,8 +256,10 @@ class Canvas:
 
 
 def short(label: str) -> str:
-    """A label that fits beside a plot: both its ends."""
+    """A label that fits beside a plot: of a long one the words without their keys, and else both its ends."""
     text = clean(label)
+    if len(text) > LONGEST:
+        text = _KEY.sub(r"\1", text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 1]}…{text[-LONGEST // 2 :]}"
 
 

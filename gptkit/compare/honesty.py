@@ -251,9 +251,10 @@ def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
         named = "; ".join(f"{label} by {steep[label]:.2g}" for label in worst[:3])
         yield Caution(
             "not_converged",
-            f"Not converged: over the last quarter of training the validation loss still fell, of {named}{_more(worst, 3)}, "
-            f"by more than the smallest difference {'claimed' if shown else 'seen'} ({min(gaps):.2g} {comparison.unit}). "
-            f"Longer training may {'change the order' if shown else 'tell them apart'}.",
+            "Not converged: over the last quarter of training the validation loss still fell, of "
+            f"{named}{_more(worst, 3)}, by more than the smallest difference {'claimed' if shown else 'seen'} "
+            f"({min(gaps):.2g} {comparison.unit}). Longer training may "
+            f"{'change the order' if shown else 'tell them apart'}.",
         )
 
 

@@ -1,0 +1,48 @@
+"""What plots make of names that do not fit, of ticks that would stand on one another, and of losses of several sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gptkit.compare import canvas
+from gptkit.compare.canvas import Canvas, Frame, short
+from gptkit.compare.series import Band
+from gptkit.compare.tuning import _ticks
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("rotary", "rotary"),
+        ("position=rotary, n_heads=8", "position=rotary, n_heads=8"),
+        ("position=rotary, attention=gated", "rotary, gated"),
+        ("position=rotary, model.n_heads=16", "rotary, model.n_heads=16"),
+        ("a-rather-long-name-of-a-variant", "a-rather-lon…-of-a-variant"),
+    ],
+)
+def test_a_long_name_beside_a_plot_keeps_what_tells_it_apart(label: str, text: str) -> None:
+    assert short(label) == text
+
+
+@pytest.mark.parametrize(
+    ("tried", "log", "ticks"),
+    [
+        ([1e-4, 1e-3, 1e-2], True, [1e-4, 1e-3, 1e-2]),
+        ([1e-4, 9e-3, 1e-2], True, [1e-4, 1e-2]),
+        ([1.0, 2.0, 3.0, 9.0, 9.5], False, [1.0, 9.5]),
+    ],
+)
+def test_no_two_ticks_stand_on_one_another(tried: list[float], log: bool, ticks: list[float]) -> None:
+    assert _ticks(tried, log=log) == ticks
+
+
+def test_a_logarithmic_axis_holds_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    axes: list[Any] = []
+    monkeypatch.setattr(canvas, "svg", lambda figure, title: axes.append(figure.axes[0]))
+    band = Band([1, 2, 3], [2.0, 0.2, 0.01], [0.0] * 3)
+    Canvas(["a"]).lines("t", {"a": band}, Frame("x", "y", log_up=True, limits=(0.01, 2.0)))
+    low, high = axes[0].get_ylim()
+    assert 0.005 < low < 0.01
+    assert 2.0 < high < 4.0
