@@ -200,6 +200,15 @@ def test_colour_is_for_terminals_that_want_it() -> None:
     assert "\x1b[" not in command("components", "position", "rotery", FORCE_COLOR="1", NO_COLOR="1").stderr
 
 
+def test_a_config_on_a_terminal_is_whole(here: Path) -> None:
+    name = "x" * 150
+    plain = command("config", "show", f"name={name}").stdout
+    assert f"name: {name}\n" in plain
+    assert 'sample_prompt: "\\n"\n' in plain
+    seen = re.sub(r"\x1b\[[0-9;]*m", "", _on_a_terminal(f"config show name={name}"))
+    assert seen.replace("\r\n", "\n") == plain
+
+
 def _on_a_terminal(words: str, **environment: str) -> str:
     main_side, child_side = pty.openpty()
     given = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR"}}

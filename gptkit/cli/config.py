@@ -90,7 +90,8 @@ def show_config(config: Mapping[str, Any], *, as_json: bool = False) -> None:
     from rich.console import Console
     from rich.syntax import Syntax
 
-    Console().print(Syntax(text, "yaml", theme="ansi_dark", background_color="default"))
+    painted = Syntax("", "yaml", theme="ansi_dark", background_color="default").highlight(text)
+    Console().print(painted, end="", soft_wrap=True)  # whole, however long a line is
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

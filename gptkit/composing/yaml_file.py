@@ -80,6 +80,14 @@ _Dumper.yaml_implicit_resolvers = {
 }
 
 
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    """A text of several lines on one, as it is typed on a command line."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def dump(value: Any) -> str:
     """Plain data as YAML that `parse` reads back as it was."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
