@@ -159,6 +159,12 @@ def test_a_reader_that_goes_takes_nothing_of_the_run_with_it(here: Path) -> None
         (["tokenizer=gpt2", "model.vocab_size=10"], "10 rows cannot hold the tokenizer's 50257 tokens"),
         (["position=learned", "model.position.max_positions=8"], "more than the 8 positions"),
         (["optimizer.lr=-1", "schedule.warmup_steps=-1"], "optimizer.lr: expected a number of at least 0"),
+        (["model.init.std=-1"], "model.init.std: expected a number of at least 0, got -1."),
+        (
+            ["logger=wandb", "logger.wandb.finish_timeout=-1"],
+            "logger.wandb.finish_timeout: expected a number",
+        ),
+        (["+callback=time_limit", "callback.time_limit.minutes=-1"], "callback.time_limit.minutes: expected"),
         (
             ["trainer.gradient_clip=0"],
             "trainer.gradient_clip: expected a number above 0, got 0. null does not",

@@ -104,3 +104,22 @@ def test_what_is_refused_is_named_with_its_range(slot: str, name: str, option: s
 def test_other_parts_name_what_they_refuse(slot: str, name: str, option: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"^{slot}(\.{name})?\.{option}: expected .*, got {value}\.$"):
         registry.load(slot, name)(**{option: value})
+
+
+def test_all_parts_of_a_model_are_looked_at_before_one_refusal_is_told() -> None:
+    model = {
+        "position": {"name": "sinusoidal", "base": -1.0},
+        "attention": {"name": "multi_head", "scale": -1.0},
+        "mask": {"sliding_window": {"window": 0}},
+        "norm": {"name": "layer", "eps": -1.0},
+        "block": {"name": "pre", "dropout": 2.0},
+        "embedding": {"name": "token", "dropout": -1.0},
+        "init": {"name": "gpt2", "std": -1.0},
+        "layers": {"0": {"norm": {"name": "rms", "eps": -2.0}}},
+    }
+    with pytest.raises(ConfigError) as caught:
+        assemble.build({"model": {**SIZES, **model}})
+    assert [problem.key.removeprefix("model.") for problem in caught.value.problems] == [
+        "position.base", "mask", "attention.scale", "norm.eps", "block.dropout", "norm.eps",
+        "embedding.dropout", "init.std",
+    ]  # fmt: skip

@@ -15,7 +15,7 @@ from gptkit.errors import ConfigError, Problem, UserError
 from gptkit.model.gpt import GPT
 from gptkit.model.init import initialise
 from gptkit.model.interfaces import Attention, Block, Mask, ModelShape, PositionalEncoding
-from gptkit.model.masks import AllOf, Full
+from gptkit.model.masks import AllOf, Causal, Full
 from gptkit.schema import Config, check, normal_part, options_of
 from gptkit.settings import ModelSettings
 
@@ -56,10 +56,14 @@ def build(
     place = torch.device(device)
     drawing = [place] if place.type == "cuda" else []
     with place, torch.random.fork_rng(drawing):  # torch's modules draw first weights that nobody keeps
-        gpt = _Assembly(model, shape).gpt()
+        try:
+            init = _part("init", model["init"], shape)
+            gpt = _Assembly(model, shape).gpt()
+        except ConfigError as error:
+            raise ConfigError(dict.fromkeys([*refused(model, shape), *error.problems])) from error
     gpt.config = dict(config)
     if initialise_weights and torch.device(device).type != "meta":
-        initialise(gpt, _part("init", model["init"], shape), int(config.get("seed", 0)))
+        initialise(gpt, init, int(config.get("seed", 0)))
     return gpt
 
 
@@ -160,6 +164,34 @@ class _Assembly:
             hint = "Choose it as model/position; a layer may differ by none, rotary, alibi and their like."
             raise ConfigError([Problem("model.layers", problem, hint)])
         return position
+
+
+def refused(model: Config, shape: ModelShape) -> list[Problem]:
+    """What the parts of a model refuse, each beside the plainest of those that are refused themselves."""
+    problems: list[Problem] = []
+
+    def made(slot: str, node: Config, *given: Any, plainest: Any = None) -> Any:
+        try:
+            return _mask(node) if slot == "mask" else _part(slot, node, *given)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return _part(slot, {"name": plainest}, *given) if plainest else None
+
+    with torch.device("meta"):
+        for changes in ({}, *(model.get("layers") or {}).values()):
+            parts = {**model, **changes}
+            position = made("position", parts["position"], shape, plainest="none")
+            mask = made("mask", parts["mask"]) or Causal()
+            read = made("attention", parts["attention"], shape, position, mask, plainest="grouped_query")
+            think = made("feed_forward", parts["feed_forward"], shape, plainest="none")
+            norm = made("norm", parts["norm"], shape.d_model)
+            make_norm = partial(_part, "norm", parts["norm"] if norm is not None else {"name": "none"})
+            made("block", parts["block"], read, think, make_norm)
+        position = made("position", model["position"], shape, plainest="none")
+        embedding = made("embedding", model["embedding"], shape, position, plainest="token")
+        made("head", model["head"], shape, embedding)
+        made("init", model["init"], shape)
+    return list(dict.fromkeys(problems))
 
 
 def layers_in(where: str, n_layers: int) -> range:

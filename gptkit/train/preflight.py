@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gptkit.errors import ConfigError, GptkitError, Problem
@@ -37,8 +38,8 @@ def preflight(config: Mapping[str, Any], *, read_text: bool = True) -> Dataset |
             problems.append(Problem("", str(error)))
 
     attempt(lambda: _model(config))
-    for slot in ("objective", "optimizer", "schedule", "sampler"):
-        attempt(lambda slot=slot: _part(config, slot))
+    for slot, name, options in _parts(config):
+        attempt(partial(_look, slot, name, options))
     data = attempt(lambda: prepare(config)) if read_text else None
     if problems:
         raise ConfigError(dict.fromkeys(problems))
@@ -60,10 +61,20 @@ def _model(config: Mapping[str, Any]) -> None:
         )
 
 
-def _part(config: Mapping[str, Any], slot: str) -> None:
-    """Have a part look at its options."""
-    from gptkit import registry, schema
+def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """What trains a model, samples it and tells of it: (slot, name, options)."""
+    from gptkit import schema
 
-    node = config.get(slot)
-    if node:
-        registry.load(slot, node["name"])(**schema.part_options(slot, node))
+    for slot in ("objective", "optimizer", "schedule", "sampler"):
+        if config.get(slot):
+            yield slot, config[slot]["name"], schema.part_options(slot, config[slot])
+    for slot in ("logger", "callback"):
+        for name, options in (config.get(slot) or {}).items():
+            yield slot, name, options
+
+
+def _look(slot: str, name: str, options: Mapping[str, Any]) -> None:
+    """Have a part look at its options."""
+    from gptkit import registry
+
+    registry.load(slot, name)(**options)
