@@ -45,7 +45,9 @@ def test_the_tokens_that_were_scored_are_told(results: Results) -> None:
     told = sections(written(results))
     assert "scored on 4,096 tokens of its evaluation text at each length" in told["length"]
     assert "of which 256 to 4,096 stand in the first quarter" in told["length"]
-    assert "Each run is scored on 4,800 tokens of its evaluation text." in told["position"]
+    sentence = "Each run is scored on 4,800 tokens of its evaluation text."
+    assert sentence in told["position"]
+    assert sentence in (results.folder / "report.md").read_text("utf-8")
     assert "at least three quarters of the window" in told["length"]
     assert "## Longer" in (results.folder / "report.md").read_text("utf-8").split("scored on 4,096 tokens")[0]
 

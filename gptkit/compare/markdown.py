@@ -55,6 +55,8 @@ def _lines(
         drawn = _pictures(plots, prefix)
         if table or drawn:
             yield from ("", f"## {heading}", *drawn, *(["", *_table(table)] if table else []))
+            placed = tables.placed(results, labels) if prefix == "position" else ""
+            yield from ["", _text(placed)] if placed else []
     tuned = tuning.tables(results, labels)
     if tuned:
         yield from ("", "## Tuning", "", _text(tuning.told(results)), *_pictures(plots, "tuning-"))

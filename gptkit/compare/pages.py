@@ -145,9 +145,7 @@ class _Page:
             note = "Mean over seeds at the end of training; the band is one standard deviation."
             yield "answers", "Answers by length", self.panels("probe-", note, "") + self.table(answers)
         note = "Mean over seeds after training: how much a longer past within the context helps."
-        held = series.placed([run for label in self.labels for run in series.runs_of(self.results, label)])
-        if held:
-            note += f" Each run is scored on {tables.span(held)} tokens of its evaluation text."
+        note = f"{note} {tables.placed(self.results, self.labels)}".rstrip()
         yield (
             "position",
             "Loss by position",

@@ -204,6 +204,12 @@ def _scored(results: Results, labels: Sequence[str]) -> str:
     )
 
 
+def placed(results: Results, labels: Sequence[str]) -> str:
+    """On how many tokens a run's losses by position are means; empty where that was not told."""
+    held = series.placed([run for label in labels for run in series.runs_of(results, label)])
+    return f"Each run is scored on {span(held)} tokens of its evaluation text." if held else ""
+
+
 def span(counts: Iterable[float]) -> str:
     """Whole numbers from the least to the greatest: `4,096`, or `4,032 to 4,096`."""
     held = sorted(counts)
