@@ -77,6 +77,24 @@ def test_a_file_of_ones_own_composes(tmp_path: Path) -> None:
     assert config["model"]["n_heads"] == 8
 
 
+def test_the_page_of_the_command_line_leaves_nothing_out() -> None:
+    page = (ROOT / "docs/cli.md").read_text("utf-8")
+    described = re.findall(r"^\| `([a-z]+)` \|", page, re.MULTILINE)
+    shown = [line.split()[1] for line in blocks(ROOT / "docs/cli.md", "bash")[0].splitlines()]
+    assert described == shown == list(verbs())
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "gptkit").rglob("*.py"))
+    read = set(re.findall(r"GPTKIT_\w+", sources)) - {"GPTKIT_LAUNCH_DIR"}  # between a launch and its workers
+    assert read <= set(re.findall(r"GPTKIT_\w+", page))
+
+
+def test_every_page_can_be_found() -> None:
+    links = (
+        (page, target) for page in PAGES for target in re.findall(r"\]\(([^)#:]+)", page.read_text("utf-8"))
+    )
+    linked = {(page.parent / target).resolve() for page, target in links}
+    assert set((ROOT / "docs").glob("*.md")) <= linked
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
