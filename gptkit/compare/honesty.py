@@ -248,12 +248,12 @@ def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
     steep = {label: fall for label, fall in falling.items() if fall > min(gaps)}
     if steep:
         worst = sorted(steep, key=lambda k: -steep[k])
-        named = "; ".join(f"{label} by {steep[label]:.2g}" for label in worst[:3])
+        named = "; of ".join(f"{label} by {steep[label]:.2g}" for label in worst[:3])
         yield Caution(
             "not_converged",
-            "Not converged: over the last quarter of training the validation loss still fell, of "
-            f"{named}{_more(worst, 3)}, by more than the smallest difference {'claimed' if shown else 'seen'} "
-            f"({min(gaps):.2g} {comparison.unit}). Longer training may "
+            "Not converged: over the last quarter of training the validation loss still fell by more than the smallest "
+            f"difference {'claimed' if shown else 'seen'} ({min(gaps):.2g} {comparison.unit}): of {named}"
+            f"{_more(worst, 3)}. Longer training may "
             f"{'change the order' if shown else 'tell them apart'}.",
         )
 
