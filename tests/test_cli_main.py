@@ -51,6 +51,7 @@ def test_help_lists_every_verb_in_a_line(capsys: pytest.CaptureFixture[str]) -> 
         assert main(words) == 0
         told = capsys.readouterr().out
         assert [line.split()[0] for line in told.splitlines() if line.startswith("  ")] == VERBS
+        assert max(map(len, told.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -60,7 +61,7 @@ def test_every_verb_explains_itself_with_examples(verb: str, capsys: pytest.Capt
         told = capsys.readouterr().out
         assert told.splitlines()[0][0].isupper()
         assert f"gptkit {verb}" in told
-        assert max(map(len, told.splitlines())) <= 120
+        assert max(map(len, told.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

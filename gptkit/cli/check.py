@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gptkit.registry import Component
     from gptkit.testing import Outcome
 
-SUMMARY = "prove a part: causality, cache, gradients, save and load, and the rest"
+SUMMARY = "prove a part: causality, cache, gradients and the other laws"
 USAGE = """\
 gptkit check NAME... [-v] [--slow] [--json]
 
@@ -27,7 +27,8 @@ gptkit check NAME... [-v] [--slow] [--json]
   --slow         with the checks that take seconds, such as torch.compile
   --json         print every outcome as JSON
 
-Ends with 1 if a law is broken. `pytest --gptkit-conformance NAME` makes each law a test.
+Ends with 1 if a law is broken.
+`pytest --gptkit-conformance NAME` makes each law a test.
 """
 _MARKS = {"passed": "ok", "failed": "BROKEN", "refused": "refused", "expected": "expected"}
 

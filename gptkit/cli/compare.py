@@ -15,45 +15,59 @@ if TYPE_CHECKING:
     from gptkit.compare.plan import Plan
     from gptkit.compare.results import Results
 
-SUMMARY = "train variants with several seeds each and report which is better, and how surely"
+SUMMARY = "train variants with several seeds and report which is better"
 USAGE = """\
-gptkit compare key=one,other [key=value ...] [seed=1,2,3] [-q] [--dry-run] [--json] [--config-dir DIR]
+gptkit compare key=one,other [key=value ...] [seed=1,2,3] [-q] [--dry-run]
+               [--json] [--config-dir DIR]
 gptkit compare resume=DIR
 gptkit compare runs='runs/*'
 
-  gptkit compare experiment=positions                                   a ready one, about five minutes
+  gptkit compare experiment=positions            a ready one, five minutes
   gptkit compare position=sinusoidal,learned,rotary trainer.max_steps=500
   gptkit compare model.n_heads=2,4,8 seed=1,2,3,4,5 budget=tokens:1e6
-  gptkit compare position=rotary,alibi attention=multi_head,gated       a grid: four variants
-  gptkit compare optimizer=adamw,muon optimizer.lr=1e-3,2e-2 zip=optimizer,optimizer.lr
+  gptkit compare position=rotary,alibi attention=multi_head,gated
+                                                 a grid: four variants
+  gptkit compare optimizer=adamw,muon optimizer.lr=1e-3,2e-2 \\
+                 zip=optimizer,optimizer.lr      pairs: two variants
   gptkit compare feed_forward=mlp,swiglu match=parameters baseline=mlp
-  gptkit compare optimizer=adamw,muon 'tune=optimizer.lr:[1e-4,3e-2]'   each with its own best learning rate
-  gptkit compare resume=runs/20260131-142501-position-3fa1              run what is missing, report anew
-  gptkit compare runs='runs/*'                                          a report on runs that are there
+  gptkit compare optimizer=adamw,muon 'tune=optimizer.lr:[1e-4,3e-2]'
+                                                 each with its own best rate
+  gptkit compare resume=latest                   run what is missing
+  gptkit compare runs='runs/*'                   report on runs that are there
 
-Each variant is trained with each seed, on the same batches; all are composed and checked before the
-first one trains. Values: one,other   choice(one,other)   range(1,6)   glob(rotary*)
+Each variant is trained with each seed, on the same batches; all are composed
+and checked before the first one trains.
+Values: one,other   choice(one,other)   range(1,6)   glob(rotary*)
 
-  seed=1,2,3            the seeds
-  zip=KEY,KEY           pair the values of these keys, in place of a grid
-  budget=tokens:1e6     what each may use; also flops:1e12, or seconds:60 (trainer.max_steps ends it too)
-  match=parameters      adjust model.d_ff until each variant has as many parameters as the first
-  baseline=VARIANT      measure the others against this one
-  metric=NAME           val_loss, val_bits_per_byte, train_loss or best_val_loss; val_error or length_24_error
-                        where data are questions with answers
-  tune=KEY:[low,high]   first try values of a key, the same for each variant, and go on with each one's best;
-                        also KEY:a,b,c; trials=5 tries, on a seed of their own: tune_seed=1000
-  sweeper=optuna        have Optuna choose what to try; pruner=median, hyperband or none
-  lengths=0.5,1,2,4     parts and multiples of the context to measure at; or none
-  name=WORD             a word for the folder, which is made in run_root
-  jobs=auto             how many trainings at once
-  hydra/launcher=NAME   have submitit_slurm, submitit_local, joblib or ray do the jobs; hydra.launcher.KEY=...
+  seed=1,2,3        the seeds
+  zip=KEY,KEY       pair the values of these keys, in place of a grid
+  budget=tokens:1e6 what each may use; also flops:1e12, or seconds:60
+                    (trainer.max_steps ends it too)
+  match=parameters  adjust model.d_ff until each variant has as many parameters
+                    as the first
+  baseline=VARIANT  measure the others against this one
+  metric=NAME       val_loss, val_bits_per_byte, train_loss or best_val_loss;
+                    val_error or length_24_error where data are questions with
+                    answers
+  tune=KEY:[low,high]
+                    first try values of a key, the same for each variant, and
+                    go on with each one's best; also KEY:a,b,c; trials=5 tries,
+                    on a seed of their own: tune_seed=1000
+  sweeper=optuna    have Optuna choose what to try; pruner=median, hyperband or
+                    none
+  lengths=0.5,1,2,4 parts and multiples of the context to measure at; or none
+  name=WORD         a word for the folder, which is made in run_root
+  jobs=auto         how many trainings at once
+  hydra/launcher=NAME
+                    have submitit_slurm, submitit_local, joblib or ray do the
+                    jobs; hydra.launcher.KEY=...
 
-  -q, --quiet           show failures and the verdict alone
-  --dry-run             compose and check all, and list them
-  --json                print results.json, or with --dry-run sweep.json
+  -q, --quiet       show failures and the verdict alone
+  --dry-run         compose and check all, and list them
+  --json            print results.json, or with --dry-run sweep.json
 
-Ctrl-C has each job save a checkpoint; resume=DIR goes on. Exit code 3: some jobs failed.
+Ctrl-C has each job save a checkpoint; resume=DIR goes on.
+Exit code 3: some jobs failed.
 """
 
 

@@ -14,7 +14,8 @@ gptkit completion bash|zsh|fish
   zsh    echo 'source <(gptkit completion zsh)' >> ~/.zshrc
   fish   gptkit completion fish > ~/.config/fish/completions/gptkit.fish
 
-Then gptkit train position=<Tab> offers position encodings, gptkit train model.n_<Tab> keys.
+Then gptkit train position=<Tab> offers position encodings, and
+gptkit train model.n_<Tab> keys.
 """
 _BASH = """\
 _gptkit() {

@@ -19,9 +19,9 @@ SUMMARY = "what can be swapped: parts, their options, where they come from"
 USAGE = """\
 gptkit components [SLOT [NAME]] [--json]
 
-  gptkit components                         every part of every slot, a line each
-  gptkit components model.position          one slot, with options, types and defaults
-  gptkit components position rotary         one part: its formula, source and options
+  gptkit components                   every part of every slot, a line each
+  gptkit components model.position    one slot: options, types and defaults
+  gptkit components position rotary   one part: formula, source and options
 """
 
 

@@ -19,11 +19,12 @@ gptkit config show [key=value ...] [--json] [--config-dir DIR]
 gptkit config validate [key=value ...] [FILE.yaml]
 gptkit config diff A B [--json]
 
-  gptkit config show model=gpt2 position=rotary      every key, resolved; as YAML that config=FILE takes back
-  gptkit config show latest                          what a run was trained with
-  gptkit config validate my.yaml                     exits with 2 and says all that is wrong
-  gptkit config diff model=nano model=gpt2           two sets of words, files or runs;
-  gptkit config diff latest "model=gpt2 seed=2"      quote several words
+  gptkit config show model=gpt2 position=rotary  every key, resolved; as YAML
+                                                 that config=FILE takes back
+  gptkit config show latest                      what a run was trained with
+  gptkit config validate my.yaml                 all that is wrong; exits with 2
+  gptkit config diff model=nano model=gpt2       two of words, files, runs
+  gptkit config diff latest "model=gpt2 seed=2"  quote several words
 """
 _ACTIONS = ("show", "validate", "diff")
 _NOTHING = "–"

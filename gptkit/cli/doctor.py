@@ -21,7 +21,8 @@ SUMMARY = "check this machine: versions, devices, plugins, caches"
 USAGE = """\
 gptkit doctor [--json]
 
-Says what is there and what is missing; exits with 1 if something is broken that gptkit needs.
+Says what is there and what is missing; exits with 1 if something is broken
+that gptkit needs.
 """
 _LEAST_ROOM = 0.5  # GiB
 

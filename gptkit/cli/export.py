@@ -14,7 +14,7 @@ gptkit export run=RUN to=gguf out=FILE.gguf [family=NAME] [dtype=f32|f16|bf16]
   to      hf: config.json and safetensors for Hugging Face's transformers
           gguf: one file for llama.cpp, and what is built on it
   out     the folder or the file to write; it must not be there yet
-  family  the model_type to write it as; the first that holds the model otherwise
+  family  the model_type to write it as; otherwise the first that holds it
   dtype   of a GGUF file's matrices; f32 where it is not told
 
   gptkit export run=latest to=hf out=models/mine-hf

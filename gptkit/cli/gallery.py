@@ -11,10 +11,12 @@ SUMMARY = "a page of all parts: formulas, options, pictures, presets"
 USAGE = """\
 gptkit gallery out=DIR
 
-  gptkit gallery out=gallery      writes gallery/index.html, which needs no network, gallery/gallery.md,
-                                  and each picture by itself: gallery/pictures/SLOT.NAME.svg
+  gptkit gallery out=gallery   writes gallery/index.html, which needs no
+                               network, gallery/gallery.md, and each picture
+                               by itself: gallery/pictures/SLOT.NAME.svg
 
-Parts of plugins that are installed stand among the others. In the terminal: gptkit components.
+Parts of plugins that are installed stand among the others.
+In the terminal: gptkit components.
 """
 
 

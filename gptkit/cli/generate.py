@@ -19,23 +19,26 @@ SUMMARY = "have a trained model go on from a prompt"
 USAGE = """\
 gptkit generate [run=latest] [prompt=TEXT] [key=value ...] [--json]
 
-  run          a run, a part of its name, latest, a checkpoint, or a model directory
-  prompt       any text; prompt=- reads it from standard input; none starts a new text
+  run          a run, a part of its name, latest, a checkpoint, or a model
+               directory
+  prompt       any text; prompt=- reads it from standard input; none starts a
+               new text
   max_tokens   tokens to draw at most (200)
   samples      texts to draw (1)
   seed         the same seed gives the same texts (0)
-  stop         a text to stop before, such as stop="\\n\\n"; may be given several times
+  stop         a text to stop before, such as stop="\\n\\n"; may be given again
   sampler      greedy or sample; the run's own if left out
   temperature  sample's: divides the scores; 0 takes the most probable token
   top_k, top_p, min_p, repetition_penalty
-               sample's, in Hugging Face's order: penalty, temperature, top_k, top_p, min_p
+               sample's, in Hugging Face's order: penalty, temperature, top_k,
+               top_p, min_p
   device       auto, cpu, cuda, cuda:1 or mps
   step         the checkpoint of this step
   run_root     the folder of runs (runs)
-  --json       print one object with all samples, their tokens and why they ended
+  --json       print one object: all samples, their tokens, why they ended
 
   gptkit generate prompt="To be"
-  gptkit generate run=nano prompt="ROMEO:" temperature=0.7 top_k=50 samples=3 seed=7
+  gptkit generate run=nano prompt="ROMEO:" temperature=0.7 top_k=50 samples=3
   cat letter.txt | gptkit generate prompt=- sampler=greedy stop="\\n"
 """
 

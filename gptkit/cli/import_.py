@@ -12,21 +12,25 @@ if TYPE_CHECKING:
     from gptkit.model.gpt import GPT
     from gptkit.text.tokenizers.base import Tokenizer
 
-SUMMARY = "make a model directory of a checkpoint of nanoGPT or a model of transformers"
+SUMMARY = "make a model directory of a model of nanoGPT or transformers"
 USAGE = """\
 gptkit import from=PATH out=DIR [tokenizer=NAME] [data=PATH] [activation=NAME]
 
-  from        nanoGPT's ckpt.pt, or a folder of transformers with config.json and model.safetensors
+  from        nanoGPT's ckpt.pt, or a folder of transformers with config.json
+              and model.safetensors
   out         the model directory to write; it must not be there yet
-  tokenizer   what the model's tokens mean: gpt2, char, … or none. Otherwise the folder's own tokenizer.json
-              or tokenizer.model; else gpt2 if the vocabulary is GPT-2's
-  data        the text that a tokenizer such as char is made from, or shakespeare
-  activation  gelu_tanh for checkpoints of nanoGPT before June 2023; gelu otherwise
+  tokenizer   what the model's tokens mean: gpt2, char, … or none. Otherwise the
+              folder's own tokenizer.json or tokenizer.model; else gpt2 if the
+              vocabulary is GPT-2's
+  data        the text that a tokenizer such as char is made from, or
+              shakespeare
+  activation  gelu_tanh for checkpoints of nanoGPT before June 2023; otherwise
+              gelu
 
 Only tensors and plain values are read; a file that would run code is refused.
 
   gptkit import from=out/ckpt.pt out=models/mine
-  gptkit import from=out-shakespeare-char/ckpt.pt out=models/char tokenizer=char data=input.txt
+  gptkit import from=out/ckpt.pt out=models/char tokenizer=char data=input.txt
   gptkit next run=models/char prompt="To be"
 """
 KEYS = ("from", "out", "tokenizer", "data", "activation")

@@ -20,8 +20,9 @@ SUMMARY = "write a plugin to start from, with a test that passes at once"
 USAGE = """\
 gptkit new plugin NAME slot=model.position
 
-Writes plugins/NAME/: the part, its YAML, a test and a README. It trains, and its test passes, at once. There is one to
-start from for every slot; gptkit components lists them. Nothing that is there is overwritten.
+Writes plugins/NAME/: the part, its YAML, a test and a README. It trains, and
+its test passes, at once. There is one to start from for every slot; gptkit
+components lists them. Nothing that is there is overwritten.
 
   gptkit new plugin tilt slot=model.position
   gptkit train position=tilt

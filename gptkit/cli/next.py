@@ -21,8 +21,10 @@ SUMMARY = "show the most probable next tokens after a prompt"
 USAGE = """\
 gptkit next [run=latest] [prompt=TEXT] [k=10] [out=next.svg] [--json]
 
-  run       a run, a part of its name, latest, a checkpoint, or a model directory
-  prompt    any text; prompt=- reads it from standard input; none asks how a text begins
+  run       a run, a part of its name, latest, a checkpoint, or a model
+            directory
+  prompt    any text; prompt=- reads it from standard input; none asks how a
+            text begins
   k         how many tokens (10)
   out       write a picture as well, NAME.svg
   device    auto, cpu, cuda, cuda:1 or mps

@@ -10,15 +10,16 @@ from gptkit.cli.arguments import flags_alone
 from gptkit.cli.paper import Paper
 from gptkit.errors import GptkitError
 
-SUMMARY = "the plugins that are found, what they bring, and what is wrong with them"
+SUMMARY = "the plugins that are found, and what is wrong with them"
 USAGE = """\
 gptkit plugins [--check] [--json]
 
-Plugins are looked for in the project's plugins/, in ./plugins (or the folders that GPTKIT_PLUGINS lists in its
-place), and among installed packages. None is imported to be listed.
+Plugins are looked for in the project's plugins/, in ./plugins (or the folders
+that GPTKIT_PLUGINS lists in its place), and among installed packages. None is
+imported to be listed.
 
   gptkit plugins
-  gptkit plugins --check                    import each part, and say what fails
+  gptkit plugins --check                    import each part, say what fails
   GPTKIT_PLUGINS=~/parts gptkit plugins     look there instead of ./plugins
 """
 

@@ -18,15 +18,16 @@ SUMMARY = "draw the composed model: parts, sizes, cost, mask and positions"
 USAGE = """\
 gptkit show [key=value ...] [out=FILE.svg | out=FOLDER] [--positions N] [--json]
 
-  gptkit show                                   the default model
+  gptkit show                            the default model
   gptkit show model=gpt2 position=sinusoidal
-  gptkit show model=gpt2 out=gpt2.svg           one page with everything
-  gptkit show mask=[causal,sliding_window] model.mask.sliding_window.window=8 --positions 32
-  gptkit show model=nano out=pictures/          each picture by itself
+  gptkit show model=gpt2 out=gpt2.svg    one page with everything
+  gptkit show mask=[causal,sliding_window] --positions 32
+  gptkit show model=nano out=pictures/   each picture by itself
 
-out=FILE.svg        writes one page instead of showing it here; out=FOLDER/ writes each picture
---positions N       the pictures show the first N positions
---json              the same facts for other programs
+  out=FILE.svg   write one page instead of showing it here
+  out=FOLDER/    write each picture
+  --positions N  the pictures show the first N positions
+  --json         the same facts for other programs
 
 Nothing is trained, and no weight is made: gpt2_xl is drawn as quickly as nano.
 """

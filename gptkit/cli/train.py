@@ -18,20 +18,22 @@ USAGE = """\
 gptkit train [key=value ...] [-q] [--dry-run] [--json] [--config-dir DIR]
 gptkit train resume=latest [trainer.max_steps=4000]
 
-  gptkit train                                      a small GPT on carried text, about a minute
-  gptkit train position=rotary model.n_heads=8      swap a part, set a value
+  gptkit train                                  a small GPT, about a minute
+  gptkit train position=rotary model.n_heads=8  swap a part, set a value
   gptkit train model=gpt2 tokenizer=gpt2 data=text data.path=my.txt
-  gptkit train trainer=fsdp devices=2               several devices: auto, ddp or fsdp
+  gptkit train trainer=fsdp devices=2           several devices; or ddp, auto
   gptkit train logger=[csv,tensorboard] +callback=early_stop
-  gptkit train config=my.yaml                       choices from a file, or from a run's folder
-  gptkit train resume=latest                        go on exactly where the newest run stopped
+  gptkit train config=my.yaml                   from a file, or a run's folder
+  gptkit train resume=latest                    go on where the newest stopped
 
-  -q, --quiet      show notices alone
-  --dry-run        compose and check, and print the config
-  --json           print the result, or with --dry-run the config, as JSON
-  --config-dir DIR a folder with more YAML, laid out as conf/; ./conf is found by itself
+  -q, --quiet       show notices alone
+  --dry-run         compose and check, and print the config
+  --json            print the result, or with --dry-run the config, as JSON
+  --config-dir DIR  a folder with more YAML, laid out as conf/; ./conf is found
+                    by itself
 
-What can be chosen: gptkit components. What a choice leads to: gptkit config show, gptkit show.
+What can be chosen: gptkit components.
+What a choice leads to: gptkit config show, gptkit show.
 """
 
 
