@@ -203,7 +203,9 @@ def find(slot: str, name: str) -> Component:
     candidates = known.parts.get((slot, name), [])
     if len(candidates) > 1:
         claims = " and ".join(str(component.origin) for component in candidates)
-        raise PluginError(f"{slot}={name} is offered by two: {claims}. Remove or rename one of them.")
+        raise PluginError(
+            f"{slot}={name} is offered by {len(candidates)}: {claims}. Remove or rename all but one."
+        )
     if candidates:
         return candidates[0]
     if (slot, name) in _registered:

@@ -124,9 +124,12 @@ def test_two_plugins_that_claim_one_name(capsys: pytest.CaptureFixture[str]) -> 
     plugin("one", "same")
     plugin("two", "same")
     registry.refresh()
-    text = told(capsys, "plugins", code=1)
-    assert text.count("model.norm=same is offered by 2; remove or rename all but one.") == 2
-    with pytest.raises(gptkit.errors.ConfigError, match="offered by two"):
+    lines = told(capsys, "plugins", code=1).splitlines()
+    both = [f"folder {name} 2.0 ({Path.cwd() / 'plugins' / name})" for name in ("one", "two")]
+    message = f"model.norm=same is offered by 2: {' and '.join(both)}. Remove or rename all but one."
+    assert " ".join(map(str.strip, lines)).count(message) == 2
+    assert max(len(line) for line in lines if "/" not in line) <= 80
+    with pytest.raises(gptkit.errors.ConfigError, match="offered by 2"):
         gptkit.compose(["norm=same"])
     assert gptkit.compose()["model"]["norm"]["name"] == "layer"
 
@@ -158,6 +161,14 @@ def test_a_machine_that_is_not(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
     monkeypatch.setattr(doctor, "CHECKS", (explode,))
     assert told(capsys, "doctor", code=1) == "fails  explode: OSError: no such luck\n"
+
+    def hint() -> Iterator[doctor.Finding]:
+        yield doctor.Finding("some-package", None, f"missing for this and that: pip install '{'x' * 40}-x'")
+
+    monkeypatch.setattr(doctor, "CHECKS", (hint,))
+    assert told(capsys, "doctor") == (
+        f"note   some-package: missing for this and that: pip install\n         '{'x' * 40}-x'\n"
+    )
 
 
 def test_a_config_is_shown_as_yaml_that_is_taken_back(capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,5 +211,5 @@ def test_a_copy_of_a_plugin_is_the_same_plugin(monkeypatch: pytest.MonkeyPatch, 
     assert registry.find("model.norm", "same").origin.location == here / "plugins" / "one"
     (here / "copy/one/one_module/__init__.py").write_text(PART.format(part="same", line="changed = True"))
     registry.refresh()
-    with pytest.raises(gptkit.errors.PluginError, match="offered by two"):
+    with pytest.raises(gptkit.errors.PluginError, match="offered by 2"):
         registry.find("model.norm", "same")

@@ -56,7 +56,8 @@ def run(args: list[str]) -> int:
         paper = Paper()
         for finding in findings:
             sign, style = {True: ("ok", "green"), False: ("fails", "red"), None: ("note", "dim")}[finding.ok]
-            paper.line((f"{sign:<5}", style), (f"  {finding.what}: ", "bold"), (finding.found, ""))
+            lead = (f"{sign:<5}", style), (f"  {finding.what}: ", "bold")
+            paper.hanging(*lead, text=finding.found, indent=9)
     return int(any(finding.ok is False for finding in findings))
 
 

@@ -43,9 +43,27 @@ class Paper:
 
     def wrapped(self, text: str, indent: int = 0, style: str = "") -> None:
         """A paragraph."""
-        margin = " " * indent
-        for row in textwrap.wrap(text, self.width, initial_indent=margin, subsequent_indent=margin):
+        for row in self._rows(text, " " * indent, " " * indent):
             self.line((row, style))
+
+    def hanging(self, *lead: Piece, text: str, indent: int) -> None:
+        """A lead, and a text after it that goes on under `indent`."""
+        margin = " " * sum(len(piece) for piece, _ in lead)
+        first, *rest = self._rows(text, margin, " " * indent) or [margin]
+        self.line(*lead, (first[len(margin) :], ""))
+        for row in rest:
+            self.line((row, ""))
+
+    def _rows(self, text: str, first: str, others: str) -> list[str]:
+        """A text cut to the width between words; a path or a formula with a hyphen is one word."""
+        cut = textwrap.TextWrapper(
+            self.width,
+            initial_indent=first,
+            subsequent_indent=others,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        return cut.wrap(text)
 
     def _painted(self, text: str, style: str) -> str:
         if not (self.colour and style and text):

@@ -76,7 +76,7 @@ def found(*, check: bool = False) -> list[Plugin]:
             fresh = Plugin(origin.package, origin.version, origin.kind, str(origin.location))
             plugin = plugins.setdefault(key, fresh)
             plugin.parts.append(f"{slot}={name}")
-            plugin.errors += _errors(component, len(claims), check)
+            plugin.errors += _errors(component, check)
     for package, folder in catalogue.conf_dirs:
         own = [plugin for (name, _), plugin in plugins.items() if name == package]
         for plugin in own or [
@@ -88,16 +88,16 @@ def found(*, check: bool = False) -> list[Plugin]:
     return sorted(plugins.values(), key=lambda plugin: plugin.name)
 
 
-def _errors(component: registry.Component, claims: int, check: bool) -> list[str]:
-    """What is wrong with a part: its source, its import, or another that has its name."""
+def _errors(component: registry.Component, check: bool) -> list[str]:
+    """What is wrong with a part: another that has its name, its source, or its import."""
     told = []
-    if claims > 1:
-        told.append(
-            f"{component.slot}={component.name} is offered by {claims}; remove or rename all but one."
-        )
+    try:
+        registry.find(component.slot, component.name)
+    except GptkitError as error:
+        told.append(str(error))
     try:
         _ = component.declaration
-        if check and claims == 1:
+        if check and not told:
             component.load()
     except GptkitError as error:
         told.append(str(error))
@@ -117,6 +117,6 @@ def _show(plugins: list[Plugin], paper: Paper) -> None:
             ("where", plugin.location),
         ):
             if text:
-                paper.line((f"  {label:<6}", "dim"), (text, ""))
+                paper.hanging((f"  {label:<6}", "dim"), text=text, indent=8)
         for error in plugin.errors:
             paper.wrapped(error, indent=2, style="red")
