@@ -36,7 +36,9 @@ def test_every_part_has_a_line_that_fits(capsys: pytest.CaptureFixture[str]) -> 
     for component in registry.components():
         [*_, last] = [line for line in lines if line.startswith(f"  {component.name} ")]
         assert last.endswith("core") or component.origin.kind != "core" or component.name in {"none"}
-    assert any(line.endswith("gptkit-rotary 0.1.0") for line in lines)
+    longest = max(map(len, registry.names("model.norm")))  # a slot is as wide as its own names
+    assert any(line.startswith(f"  {'layer':<{longest}}  (x - mean)") for line in lines)
+    assert any(line.endswith("…  gptkit-rotary") for line in lines)
 
 
 def test_a_slot_shows_options_types_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:

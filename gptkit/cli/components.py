@@ -96,19 +96,19 @@ def described(component: Component) -> dict[str, Any]:
 
 def show_all(components: list[Component], paper: Paper) -> None:
     """A line for each part, slot by slot."""
-    wide = max(len(component.name) for component in components)
-    slot = ""
+    slot, wide = "", 0
     for component in components:
         if component.slot != slot:
             slot = component.slot
+            wide = max(len(other.name) for other in components if other.slot == slot)
             paper.line()
             paper.cut((slot, "bold"), (f"  {registry.SLOTS[slot].summary}", "dim"))
-        told, origin = described(component), brief_origin(component)
+        told, origin = described(component), component.origin
         style = "" if "summary" in told else "red"
         paper.cut(
             (f"  {component.name:<{wide}}", "cyan"),
             (f"  {told.get('summary') or told.get('error', '')}", style),
-            end=(f"  {origin}", "dim"),
+            end=(f"  {'core' if origin.kind == 'core' else origin.package}", "dim"),
         )
     paper.line()
     paper.line(("gptkit components SLOT shows options; gptkit components SLOT NAME one part.", "dim"))
