@@ -46,3 +46,14 @@ def test_a_logarithmic_axis_holds_its_limits(monkeypatch: pytest.MonkeyPatch) ->
     low, high = axes[0].get_ylim()
     assert 0.005 < low < 0.01
     assert 2.0 < high < 4.0
+
+
+def test_dots_have_a_bar_each_and_no_area_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    axes: list[Any] = []
+    monkeypatch.setattr(canvas, "svg", lambda figure, title: axes.append(figure.axes[0]))
+    band = Band([1, 2, 3], [2.0, 1.0, 1.5], [0.1, 0.2, 0.3])
+    for dots in (True, False):
+        Canvas(["a"]).lines("t", {"a": band}, Frame("x", "y", dots=dots))
+    bars, area = (axis.collections[0] for axis in axes)
+    assert [len(bars.get_paths()), len(area.get_paths())] == [3, 1]
+    assert bars.get_paths()[1].vertices.tolist() == [[2, 0.8], [2, 1.2]]

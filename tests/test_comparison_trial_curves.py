@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from demo_sweep import demo
-from gptkit.compare import plots, statistics, trial_curves
+from gptkit.compare import plots, statistics, trial_curves, tuning
 from gptkit.compare.canvas import Canvas, Frame
 from gptkit.compare.ink import SEQUENCE, Plot
 from gptkit.compare.results import Point, Results, Trained
@@ -184,6 +184,33 @@ def test_of_many_trials_the_best_are_drawn_and_it_is_said(tmp_path: Path, drawn:
     bands, _, _, _ = drawn["rotary: each trial"]
     assert list(bands) == [*rates[4:-1], "20e-4, best"]
     assert trial_curves.notes(results, ["rotary"])[-1].startswith("Of each variant the 16 trials")
+
+
+def test_several_keys_name_a_line_by_all_their_values(tmp_path: Path, drawn: Drawn) -> None:
+    results = tuned(tmp_path)
+    tune = dict(results.sweep["tune"])
+    decay = {**tune["spaces"][0], "key": "optimizer.weight_decay", "low": "0.0", "high": "0.9", "log": False}
+    values = [{**value, "optimizer.weight_decay": f"0.{n}"} for n, value in enumerate(tune["values"], 1)]
+    tune |= {"spaces": [*tune["spaces"], decay], "values": values}
+    trials = [
+        dataclasses.replace(t, point=dataclasses.replace(t.point, tuned=values[t.point.trial or 0]))
+        for t in results.trials
+    ]
+    both = dataclasses.replace(
+        results,
+        sweep={**results.sweep, "tune": tune},
+        trials=trials,
+        tuned=dict.fromkeys(("rotary", "alibi"), values[-1]),
+    )
+    draw(both)
+    assert list(drawn["rotary: each trial"][0]) == ["1e-4, 0.1", "1e-3, 0.2", "3e-3, 0.3, best"]
+    named = "Lines are named by optimizer.lr and optimizer.weight_decay, in this order."
+    assert named in trial_curves.notes(both, ["rotary"])
+    assert named not in trial_curves.notes(results, ["rotary"])
+    texts = [caution.text for caution in tuning.cautions(both)]
+    assert len(texts) == 2
+    assert all("Widen the range, or give more trials=." in text for text in texts)
+    assert [c.text.endswith("Widen the range.") for c in tuning.cautions(results)] == [True]
 
 
 def test_without_tuning_there_is_nothing(tmp_path: Path, drawn: Drawn) -> None:

@@ -105,7 +105,7 @@ def test_every_variant_tries_the_same_and_reports_with_its_best(
     assert facts["chosen"] == found.tuned
     assert [x for x, _, _ in facts["curves"]["optimizer.lr"]["rotary"]] == [1e-4, 0.1]
     page = (folder / "report.html").read_text()
-    assert "on seed 7, 8, which is not reported" in page
+    assert "on seeds 7 and 8, which are not reported" in page
     assert (folder / "plots/tuning-optimizer-lr.svg").is_file()
     assert "## Tuning" in (folder / "report.md").read_text()
 

@@ -206,7 +206,10 @@ class Canvas:
         )
         if any(band.sd):
             low, high = ([m + sign * s for m, s in zip(band.mean, band.sd, strict=True)] for sign in (-1, 1))
-            ax.fill_between(band.x, low, high, color=colour, alpha=0.16, lw=0)
+            if dots:
+                ax.vlines(band.x, low, high, color=colour, alpha=0.5, lw=1.0)
+            else:
+                ax.fill_between(band.x, low, high, color=colour, alpha=0.16, lw=0)
 
     def _name_ends(self, ax: Any, held: Mapping[str, Band], stops: Stops) -> None:
         """Write each variant's name right of its line, none upon another.

@@ -25,7 +25,7 @@ class Tried:
     """What one variant tried, with the same values on every seed of the trials.
 
     Attributes:
-        name: the values: `3e-4`, or `lr=3e-4, weight_decay=0.1` where several keys are tuned.
+        name: the values: `3e-4`, or `3e-4, 0.1` where several keys are tuned.
         trials: one for each seed.
         band: their loss by tokens; None where there are fewer than two values of it.
         best: whether the reported runs took it.
@@ -91,6 +91,8 @@ def notes(results: Results, labels: Sequence[str]) -> list[str]:
         f"Each trial's {_KINDS[key]} while it was trained; the stronger the colour, the greater {tuning.keys[0]}. "
         "A cross ends the line of a trial that did not finish; one that ended above where it began may leave the frame."
     ]
+    if len(tuning.keys) > 1:
+        told.append(f"Lines are named by {' and '.join(tuning.keys)}, in this order.")
     without = [
         f"{label} {one.name} ({one.cut or 'finished'})"
         for label, held in found.items()
@@ -120,7 +122,7 @@ def tried(results: Results, label: str, tuning: Tuning, key: str) -> list[Tried]
     chosen = results.tuned.get(label)
     return [
         Tried(
-            _name(tuning.keys, values),
+            ", ".join(values),
             trials,
             series.curve(trials, key, "tokens"),
             bool(chosen) and dict(zip(tuning.keys, values, strict=True)) == chosen,
@@ -134,13 +136,6 @@ def drawn(held: Sequence[Tried]) -> list[Tried]:
     lines = [one for one in held if one.band]
     kept = sorted(lines, key=lambda one: one.end)[:MOST_TRIALS]
     return [one for one in lines if one in kept]
-
-
-def _name(keys: Sequence[str], values: Sequence[str]) -> str:
-    if len(keys) == 1:
-        return values[0]
-    pairs = zip(keys, values, strict=True)
-    return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in pairs)
 
 
 def _key(results: Results, tuning: Tuning) -> str:

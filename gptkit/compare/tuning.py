@@ -57,12 +57,13 @@ def told(results: Results) -> str:
     tuning = tuning_of(results.sweep)
     if tuning is None:
         return ""
-    seeds = ", ".join(map(str, tuning.seeds))
+    seeds = "seed {}, which is" if len(tuning.seeds) == 1 else "seeds {}, which are"
+    seeds = seeds.format(" and ".join(map(str, tuning.seeds)))
     how = "the same values" if tuning.sweeper == "grid" else "values that Optuna chose"
     unit = "bits per byte" if tuning.metric == "val_bits_per_byte" else "validation loss"
     return (
         f"Before its reported runs each variant had {tuning.trials} trials with {how} of "
-        f"{' and '.join(tuning.keys)}, and took the best by {unit} on seed {seeds}, which is not reported."
+        f"{' and '.join(tuning.keys)}, and took the best by {unit} on {seeds} not reported."
     )
 
 
@@ -139,7 +140,7 @@ def cautions(results: Results) -> Iterator[Caution]:
                 yield Caution(
                     "tuned_to_the_edge",
                     f"{', '.join(at_edge)}: the best {space.key} {_stands(tuning, space, end, word)}, so a better "
-                    "one may lie beyond it. Widen the range.",
+                    f"one may lie beyond it. {_wider(tuning, space)}",
                 )
     lost: dict[str, int] = {}
     for trial in results.trials:
@@ -222,6 +223,12 @@ def _stands(tuning: Tuning, space: Space, end: int, word: str) -> str:
         return f"stands at the {word} end of what was tried"
     by = " by the logarithm" if space.log else ""
     return f"stands within {_EDGE:.0%} of the {word} end of its range ({(space.low, space.high)[end]}){by}"
+
+
+def _wider(tuning: Tuning, space: Space) -> str:
+    """What to do; a range beside other keys is filled from within, so that its ends may never have been tried."""
+    within = bool(tuning.values and space.low and len(tuning.spaces) > 1)
+    return f"Widen the range{', or give more trials=' if within else ''}."
 
 
 def _float(text: object) -> float:
