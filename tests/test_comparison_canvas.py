@@ -57,3 +57,19 @@ def test_dots_have_a_bar_each_and_no_area_between_them(monkeypatch: pytest.Monke
     bars, area = (axis.collections[0] for axis in axes)
     assert [len(bars.get_paths()), len(area.get_paths())] == [3, 1]
     assert bars.get_paths()[1].vertices.tolist() == [[2, 0.8], [2, 1.2]]
+
+
+def test_nothing_is_drawn_in_the_frame_past_a_line_that_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    axes: list[Any] = []
+    monkeypatch.setattr(canvas, "svg", lambda figure, title: axes.append(figure.axes[0]))
+    bands = {
+        "slow": Band([1, 5, 10], [3.0, 2.5, 2.0], [0.0] * 3),
+        "quick": Band([1, 3, 5], [3, 2.4, 1.9], [0.0] * 3),
+    }
+    drawn = Canvas(list(bands))
+    drawn.lines("t", bands, Frame("time", "loss"))
+    ends = {}
+    for line in (line for line in axes[0].lines if line.get_transform() == axes[0].transAxes):
+        ends[line.get_color()] = line.get_xdata()[0]
+    assert ends[drawn.colour("quick")] > 1
+    assert 0.9 < ends[drawn.colour("slow")] < 1

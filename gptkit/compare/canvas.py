@@ -33,6 +33,7 @@ _KEY = re.compile(r"(^|, )[^,=]+=(?=[A-Za-z])")  # of `position=rotary`, but not
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _MARKS = "osD^vPX*"
 _STEPS = (1, 2, 5, 10)
+_NEAR = 0.9  # of the frame's width, from where a line's end is near enough to its name
 _ROW, _TWO_ROWS = 11.0, 20.0  # points that a name takes at a line's end, and one with a word below it
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -214,7 +215,8 @@ class Canvas:
     def _name_ends(self, ax: Any, held: Mapping[str, Band], stops: Stops) -> None:
         """Write each variant's name right of its line, none upon another.
 
-        A line leads from its end to its name, but not where it was stopped: that would look like a value.
+        A line leads from its end to its name, but not where it was stopped, or ended long before others:
+        that would look like more values.
         """
         ax.autoscale_view()  # only then do data have a place
         inverse = ax.transAxes.inverted()
@@ -233,7 +235,8 @@ class Canvas:
         for i in range(len(places) - 2, -1, -1):
             places[i] = min(places[i], places[i + 1] - gaps[i])
         for (y, name, x), place in zip(ends, places, strict=True):
-            led = ([1.02, 1.04], [place, place]) if name in stops else ([x, 1.02, 1.04], [y, place, place])
+            near = x > _NEAR and name not in stops
+            led = ([x, 1.02, 1.04], [y, place, place]) if near else ([1.02, 1.04], [place, place])
             ax.plot(*led, color=self.colour(name), lw=0.7, transform=ax.transAxes, clip_on=False)
             above = 4.0 / height if name in stops else 0.0
             ax.text(1.055, place + above, short(name), transform=ax.transAxes, va="center")
