@@ -1,7 +1,8 @@
-"""Variants that came out equal are said to be equal, everywhere; and one of a thing is one."""
+"""What a verdict may say: equal variants are equal, one of a thing is one, and who reads the answers has not won."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,12 @@ def test_a_list_of_one_seed_says_one_seed(
     words = ["position=rotary,none", "seed=1", "debug=smoke", "tokenizer=byte", "model.n_layers=1"]
     assert main(["compare", *words, "--dry-run"]) == 0
     assert "2 jobs: 2 variants with 1 seed each. Nothing was run." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("seeing", "called_better"), [("a", False), ("b", True), ("ab", True), ("", True)])
+def test_who_reads_the_answers_is_not_called_better_for_it(seeing: str, called_better: bool) -> None:
+    results = sweep({"a": SAME, "b": {seed: 2.5 + 0.01 * seed for seed in SAME}})
+    runs = [replace(run, result={**run.result, "reads_ahead": run.label in seeing}) for run in results.runs]
+    said = " ".join(compare(replace(results, runs=runs)).verdict)
+    assert ("a is better than b by" in said) is called_better
+    assert ("a ends lower than b by" in said and "not shown to be better" in said) is not called_better

@@ -183,7 +183,8 @@ def compare(results: Results, metric: str | None = None, baseline: str | None = 
     ranking = _lettered(ranking, differences) if baseline is None else ranking
     unit = "share of wrong tokens" if name.endswith("_token_error") else UNITS.get(name, name)
     unit = "share of wrong answers" if unit.endswith("_error") else unit
-    verdict = verdict_of(ranking, differences, unit, baseline)
+    ahead = {run.label for run in ended if run.result.get("reads_ahead")}
+    verdict = verdict_of(ranking, differences, unit, baseline, ahead)
     return Comparison(name, unit, ranking, differences, verdict, baseline, left_out)
 
 

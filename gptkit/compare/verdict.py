@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,9 +12,18 @@ MOST_SAID = 12  # sentences of a verdict on single pairs
 
 
 def verdict_of(
-    ranking: Sequence[Summary], differences: Sequence[Difference], unit: str, baseline: str | None = None
+    ranking: Sequence[Summary],
+    differences: Sequence[Difference],
+    unit: str,
+    baseline: str | None = None,
+    ahead: Collection[str] = (),
 ) -> list[str]:
-    """What it comes to, in sentences: the best first, then what cannot be told apart."""
+    """What it comes to, in sentences: the best first, then what cannot be told apart.
+
+    Args:
+        ranking, differences, unit, baseline: as of `Comparison`.
+        ahead: the variants that may read what they are to predict; they are not called better for it.
+    """
     if not ranking:
         return ["No run has ended well, so there is nothing to compare."]
     if len(ranking) == 1:
@@ -36,7 +45,7 @@ def verdict_of(
     held = [d for d in differences if baseline is not None or ranking[0].label in (d.a, d.b)]
     better = [d for d in held if d.told_apart]
     tied = [d for d in held if not d.told_apart and d.n_pairs > 1]
-    sentences = [said(d, unit) for d in [*better, *tied][:MOST_SAID]]
+    sentences = [said(d, unit, ahead) for d in [*better, *tied][:MOST_SAID]]
     unsaid = [d.told_apart for d in [*better, *tied][MOST_SAID:]]
     if unsaid:
         first = baseline or ranking[0].label
@@ -58,7 +67,7 @@ def verdict_of(
     return sentences
 
 
-def said(d: Difference, unit: str) -> str:
+def said(d: Difference, unit: str, ahead: Collection[str] = ()) -> str:
     """One difference in a sentence."""
     if d.equal:
         return (
@@ -70,6 +79,11 @@ def said(d: Difference, unit: str) -> str:
     if d.told_apart:
         better, worse = (d.a, d.b) if d.mean < 0 else (d.b, d.a)
         proof = f"{d.n_pairs} paired seeds, {_p(d.p_holm)} after Holm"
+        if better in ahead and worse not in ahead:
+            return (
+                f"{better} ends lower than {worse} by {size} {unit} ({proof}), but may read what it is to predict: it "
+                "is not shown to be better."
+            )
         return f"{better} is better than {worse} by {size} {unit} ({proof})."
     more = (
         "more than 1,000 seeds would be needed to show so small a difference"
