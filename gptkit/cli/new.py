@@ -26,7 +26,7 @@ components lists them. Nothing that is there is overwritten.
 
   gptkit new plugin tilt slot=model.position
   gptkit train position=tilt
-  pytest plugins/tilt
+  pytest plugins/tilt        pytest comes with gptkit[testing]
 """
 TEMPLATES = Path(__file__).parent / "templates"
 _NAME = re.compile(r"^[a-z][a-z0-9_]*$")
