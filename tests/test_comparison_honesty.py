@@ -287,6 +287,26 @@ def test_weights_of_other_shapes_are_not_held_against_each_other() -> None:
     assert "all 3 pairs" in found["weights"].text
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "state"),
+    [("s1", "s1", "held"), ("s1", "s2", "broken"), (None, None, "broken"), ("s1", None, "broken")],
+)
+def test_one_draw_at_two_scales_is_paired_and_two_draws_are_not(first, second, state) -> None:
+    """Runs that were measured before signs were taken have none."""
+
+    def told(value: str, sign: str | None) -> dict[str, Any]:
+        return {"weights": {"up.weight": f"4x4 {value}"}, **({"signs": {"up.weight": sign}} if sign else {})}
+
+    held = {"a": told("aa", first), "b": told("zz", second)}
+    runs = [replace(run, measures={"proof": held[run.label]}) for run in sound().runs]
+    [found] = [one for one in proofs(replace(sound(), runs=runs)) if one.kind == "weights"]
+    assert found.state == state
+    assert (
+        "the same draws, sign for sign; 1 tensor stands at a scale of its own" in found.text
+    ) == found.held
+    assert found.text.endswith("up.weight.")
+
+
 def test_what_was_not_measured_is_not_claimed() -> None:
     results = sound()
     bare = replace(results, runs=[replace(run, measures={}) for run in results.runs])

@@ -67,6 +67,23 @@ def test_pairs_are_proven(found: dict[str, Any]) -> None:
     assert learned["weights"]["position.weight"].startswith("16x16 ")
 
 
+def test_signs_know_a_draw_at_another_scale_and_no_other(runs: dict[str, Run]) -> None:
+    def told(run: Run, layers: int) -> dict[str, Any]:
+        config = run.config()
+        config["model"]["n_layers"] = layers
+        return m.proof(config, m.prepare(config, run.path / "tokenizer"))
+
+    two, three, other = told(runs["learned"], 2), told(runs["learned"], 3), told(runs["other"], 2)
+    both = two["weights"].keys() & three["weights"].keys()
+    scaled = {name for name in both if two["weights"][name] != three["weights"][name]}
+    assert len(scaled) == 4
+    assert all(name.endswith(("attention.out.weight", "feed_forward.down.weight")) for name in scaled)
+    assert {name for name in both if two["signs"].get(name) != three["signs"].get(name)} == set()
+    assert scaled <= two["signs"].keys() == other["signs"].keys()
+    assert all(two["signs"][name] != other["signs"][name] for name in two["signs"])
+    assert not any("norm" in name or name.endswith("bias") for name in two["signs"])  # constants are no draws
+
+
 def test_loss_by_position_adds_up_to_the_validation_loss(runs: dict[str, Run], found: dict[str, Any]) -> None:
     for name, run in runs.items():
         told = found[name]["loss_by_position"]

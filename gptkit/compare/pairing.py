@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from gptkit.compare.results import Results, Trained
 from gptkit.compare.series import number, part
 from gptkit.compare.tables import scaled
+from gptkit.numbers import counted
 
 
 @dataclass(frozen=True)
@@ -139,31 +140,49 @@ def _shared_seeds(results: Results) -> set[int]:
 
 
 def _weights(results: Results) -> Proof:
-    """Whether parameters of one name and shape start alike, seed by seed."""
+    """Whether parameters of one name and shape start alike, seed by seed; an initialisation that goes by depth
+    gives one draw another scale in a deeper model, and its signs show that it is the same."""
     shared = 0
-    unequal: set[str] = set()
+    unequal, sized = set[str](), set[str]()
     for seed in results.seeds:
         runs = [held[seed] for label in results.labels if seed in (held := results.finished(label))]
-        seen: dict[tuple[str, str], str] = {}  # the first variant's digest of each name and shape
+        seen: dict[
+            tuple[str, str], tuple[str, object]
+        ] = {}  # what the first variant has of each name and shape
         for run in runs:
-            table = part(run, "proof").get("weights")
+            table, signs = (part(run, "proof").get(key) for key in ("weights", "signs"))
             if not isinstance(table, Mapping):
                 return _unknown("weights", f"First weights: not measured for {run.label} seed {seed}.")
             for name, told in table.items():
                 shape, _, value = str(told).partition(" ")
-                if (name, shape) in seen:
-                    shared += 1
-                    unequal |= {name} if value != seen[name, shape] else set()
-                seen.setdefault((name, shape), value)
+                sign = signs.get(name) if isinstance(signs, Mapping) else None
+                if (name, shape) not in seen:
+                    seen[name, shape] = value, sign
+                    continue
+                shared += 1
+                first, first_sign = seen[name, shape]
+                if value != first:
+                    (sized if sign and sign == first_sign else unequal).add(name)
     if unequal:
-        names = ", ".join(sorted(unequal)[:3])
-        more = " …" if len(unequal) > 3 else ""
-        return Proof("weights", False, f"First weights differ under one name and shape: {names}{more}.")
+        return Proof(
+            "weights", False, f"First weights differ under one name and shape: {_first_three(unequal)}."
+        )
     if not shared:
         return _unknown("weights", "First weights: no two variants share a parameter.")
+    pairs = f"First weights: all {shared:,} pairs of one name, shape and seed are"
+    if not sized:
+        return Proof("weights", True, f"{pairs} equal.")
+    stand = "stands at a scale of its own" if len(sized) == 1 else "stand at a scale of their own"
     return Proof(
-        "weights", True, f"First weights: all {shared:,} pairs of one name, shape and seed are equal."
+        "weights",
+        True,
+        f"{pairs} the same draws, sign for sign; {counted(len(sized), 'tensor')} {stand}, as where the initialisation "
+        f"goes by depth: {_first_three(sized)}.",
     )
+
+
+def _first_three(names: Collection[str]) -> str:
+    return f"{', '.join(sorted(names)[:3])}{' …' if len(names) > 3 else ''}"
 
 
 def _budget(told: Iterable[tuple[str, list[Trained]]], asked: object) -> Proof:

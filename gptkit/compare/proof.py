@@ -15,6 +15,7 @@ from gptkit.text.splits import Split
 
 WINDOW = 64  # tokens that must be the same for a text to count as seen
 _MOST_SEARCHED = 1 << 24
+_OF_EACH = 32  # numbers above and below zero, from which equal signs are no chance
 
 
 def proof(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
@@ -33,7 +34,8 @@ def proof(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
     for name in sorted(data.splits.keys() - {"train"}):
         split = data.splits[name]
         told.update(_told(split).digest() + evaluation_windows(split, context).tobytes())
-    model = gptkit.build(config)
+    weights = dict(gptkit.build(config).named_parameters())
+    drawn = {name: signs(parameter) for name, parameter in weights.items()}
     return {
         "batches": examples.hexdigest(),
         "batches_up_to": parts,
@@ -41,7 +43,8 @@ def proof(config: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
         "evaluation_is_training": not len(data.val),
         "evaluation_seen": seen(data.train, data.val),
         "tokenizer": data.tokenizer.fingerprint(),
-        "weights": {name: digest(parameter) for name, parameter in model.named_parameters()},
+        "weights": {name: digest(parameter) for name, parameter in weights.items()},
+        "signs": {name: told for name, told in drawn.items() if told},
     }
 
 
@@ -83,3 +86,15 @@ def digest(tensor: Tensor) -> str:
     numbers = tensor.detach().float().cpu().contiguous().numpy().tobytes()
     shape = "x".join(map(str, tensor.shape)) or "1"
     return f"{shape} {hashlib.sha256(numbers).hexdigest()}"
+
+
+def signs(tensor: Tensor) -> str | None:
+    """The sha256 of which numbers of a tensor are above zero, and so of a draw, whatever scale it was given.
+
+    None for one that is no draw around zero, such as a constant, or too small a draw to be known by its signs.
+    """
+    numbers = tensor.detach().cpu().contiguous()
+    above = numbers > 0
+    if min(int(above.sum()), int((numbers < 0).sum())) < _OF_EACH:
+        return None
+    return hashlib.sha256(np.packbits(above.numpy()).tobytes()).hexdigest()
