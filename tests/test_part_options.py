@@ -26,7 +26,7 @@ PARTS = [
 
 def odd(option: Option) -> Iterator[Any]:
     """Values of the option's type at and below nought."""
-    kinds = {option.type, *get_args(option.type)}
+    kinds = {option.type, *(() if get_origin(option.type) is list else get_args(option.type))}
     listed = {get_args(kind)[0] for kind in kinds if get_origin(kind) is list}
     for kind in (int, float):
         yield from (kind(-1), kind(0)) if kind in kinds else ()
@@ -104,6 +104,43 @@ def test_what_is_refused_is_named_with_its_range(slot: str, name: str, option: s
 def test_other_parts_name_what_they_refuse(slot: str, name: str, option: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"^{slot}(\.{name})?\.{option}: expected .*, got {value}\.$"):
         registry.load(slot, name)(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("slot", "name"),
+    [
+        (slot, name)
+        for slot in (*dict(PARTS), "optimizer", "schedule", "callback")
+        for name in registry.names(slot)
+    ],
+)
+def test_a_part_names_all_that_it_refuses_at_once(slot: str, name: str) -> None:
+    warnings.simplefilter("ignore")
+
+    def refused(options: dict[str, Any]) -> set[str]:
+        try:
+            if slot.startswith("model."):
+                built(slot, name, options)
+            else:
+                registry.load(slot, name)(**options)
+        except ConfigError as error:
+            return {problem.key.rpartition(".")[2] for problem in error.problems}
+        except UserError:
+            pass
+        return set()
+
+    wrong = {
+        option.name: value
+        for option in registry.find(slot, name).declaration.options
+        for value in odd(option)
+        if option.name in refused({option.name: value})
+    }
+    assert not wrong or refused(wrong) == set(wrong)
+
+
+def test_null_is_offered_only_where_it_may_stand() -> None:
+    with pytest.raises(ConfigError, match=r"a whole number of at least 1, got 0\.$"):
+        built("model.position", "rotary_llama3", {"original_context": 0})
 
 
 def test_all_parts_of_a_model_are_looked_at_before_one_refusal_is_told() -> None:

@@ -15,13 +15,18 @@ def dropout_layer(slot: str, rate: float) -> nn.Dropout:
     Raises:
         ConfigError: the rate is not from 0 up to but not 1.
     """
-    check_options(slot, _dropout(rate))
+    check_options(slot, dropout_rule(rate))
     return nn.Dropout(rate)
+
+
+def dropout_rule(rate: float) -> tuple[str, object, str, bool]:
+    """How many numbers may be dropped, as a rule of `check_options`."""
+    return "dropout", rate, "a number from 0 up to but not 1", 0 <= rate < 1
 
 
 def pattern_rules(dropout: float, scale: float | None) -> Iterator[tuple[str, object, str, bool]]:
     """What the options on an attention's pattern may be, as rules of `check_options`."""
-    yield _dropout(dropout)
+    yield dropout_rule(dropout)
     yield "scale", scale, "a number above 0, or null", scale is None or scale > 0
 
 
@@ -38,7 +43,3 @@ def base_rule(base: float) -> tuple[str, object, str, bool]:
 def count_rule(option: str, count: int | None) -> tuple[str, object, str, bool]:
     """A width or a number of things that a part may choose by itself, as a rule of `check_options`."""
     return option, count, "a whole number of at least 1, or null", count is None or count >= 1
-
-
-def _dropout(rate: float) -> tuple[str, object, str, bool]:
-    return "dropout", rate, "a number from 0 up to but not 1", 0 <= rate < 1

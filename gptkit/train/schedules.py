@@ -14,13 +14,25 @@ from gptkit.registry import register
 
 
 class Schedule(ABC):
-    """Built as `Schedule(*, options)`; every schedule warms up, then follows its own curve."""
+    """Built as `Schedule(*, options)`; every schedule warms up, then follows its own curve.
 
-    def __init__(self, *, warmup_steps: int = 100, final_fraction: float = 0.1) -> None:
+    Args:
+        rules: what a schedule asks of options of its own, as rules of `check_options`.
+        warmup_steps: updates before the learning rate is whole.
+        final_fraction: what is left of it at the end.
+    """
+
+    def __init__(
+        self,
+        *rules: tuple[str, object, str, bool],
+        warmup_steps: int = 100,
+        final_fraction: float = 0.1,
+    ) -> None:
         check_options(
             "schedule",
             ("warmup_steps", warmup_steps, "0 or more", warmup_steps >= 0),
             ("final_fraction", final_fraction, "a number from 0 to 1", 0 <= final_fraction <= 1),
+            *rules,
         )
         self.warmup_steps, self.final_fraction = warmup_steps, final_fraction
 
@@ -109,9 +121,8 @@ class WarmupStableDecay(Schedule):
         final_fraction: float = 0.0,
         shape: Literal["linear", "sqrt"] = "linear",
     ) -> None:
-        super().__init__(warmup_steps=warmup_steps, final_fraction=final_fraction)
-        within = 0 <= decay_fraction <= 1
-        check_options("schedule", ("decay_fraction", decay_fraction, "a number from 0 to 1", within))
+        rule = ("decay_fraction", decay_fraction, "a number from 0 to 1", 0 <= decay_fraction <= 1)
+        super().__init__(rule, warmup_steps=warmup_steps, final_fraction=final_fraction)
         self.decay_fraction, self.shape = decay_fraction, shape
 
     def factor(self, step: int, max_steps: int) -> float:

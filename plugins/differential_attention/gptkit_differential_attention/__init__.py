@@ -12,7 +12,7 @@ from gptkit.errors import UserError, check_options
 from gptkit.model.attention import GroupedQuery
 from gptkit.model.interfaces import Mask, ModelShape, PositionalEncoding, Step
 from gptkit.model.kernels import attend
-from gptkit.model.options import eps_rule
+from gptkit.model.options import eps_rule, pattern_rules
 from gptkit.registry import register
 
 
@@ -49,6 +49,7 @@ class Differential(GroupedQuery):
         eps: float = 1e-5,
         kernel: Literal["sdpa", "eager", "flex"] = "sdpa",
     ) -> None:
+        check_options("model.attention", eps_rule(eps), *pattern_rules(dropout, scale))
         super().__init__(
             shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale, kernel=kernel
         )
@@ -59,7 +60,6 @@ class Differential(GroupedQuery):
             )
         self.start = 0.8 - 0.6 * math.exp(-0.3 * shape.layer)
         self.vectors = nn.Parameter(torch.zeros(4 * self.d_head))  # a1, b1, a2, b2
-        check_options("model.attention", eps_rule(eps))
         self.norm = nn.RMSNorm(2 * self.d_head, eps)
 
     def init_parameter(self, name: str, tensor: Tensor, generator: torch.Generator) -> bool:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from gptkit.errors import check_options
 from gptkit.model.embeddings import TokenEmbedding
 from gptkit.model.interfaces import ModelShape, PositionalEncoding
-from gptkit.model.options import eps_rule
+from gptkit.model.options import dropout_rule, eps_rule
 from gptkit.model.tied import lookup
 from gptkit.registry import register
 
@@ -34,8 +34,8 @@ class NormedEmbedding(TokenEmbedding):
         bias: bool = True,
         dropout: float = 0.0,
     ) -> None:
+        check_options("model.embedding", eps_rule(eps), dropout_rule(dropout))
         super().__init__(shape, position, dropout=dropout)
-        check_options("model.embedding", eps_rule(eps))
         self.norm = nn.LayerNorm(shape.d_model, eps, bias=bias)
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gptkit.errors import check_options
 from gptkit.model.attention import GroupedQuery
 from gptkit.model.interfaces import Mask, ModelShape, Norm, PositionalEncoding, Step
-from gptkit.model.options import eps_rule
+from gptkit.model.options import eps_rule, pattern_rules
 from gptkit.registry import register
 
 
@@ -47,10 +47,10 @@ class QKNorm(GroupedQuery):
         scale: float | None = None,
         kernel: Literal["sdpa", "eager", "flex"] = "sdpa",
     ) -> None:
+        check_options("model.attention", eps_rule(eps), *pattern_rules(dropout, scale))
         super().__init__(
             shape, position, mask, bias=bias, out_bias=out_bias, dropout=dropout, scale=scale, kernel=kernel
         )
-        check_options("model.attention", eps_rule(eps))
         widths = (1, 1) if per_head else (self.heads, self.kv_heads)
         self.q_norm = _RMS(widths[0] * self.d_head, eps, offset)
         self.k_norm = _RMS(widths[1] * self.d_head, eps, offset)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gptkit.errors import UserError, check_options
 from gptkit.model.interfaces import ModelShape, float_positions
+from gptkit.model.options import base_rule
 from gptkit.registry import register
 from gptkit_rotary import Rotary
 from gptkit_rotary.scaled import Scaled
@@ -40,18 +41,14 @@ class YarnRotary(Scaled):
         beta_fast: float = 32.0, beta_slow: float = 1.0, strength: float | None = None, truncate: bool = True,
         base: float = 10000.0, fraction: float = 1.0, interleaved: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(shape, factor=factor, base=base, fraction=fraction, interleaved=interleaved)
+        ramp = f"a number above 0, up to beta_fast={beta_fast}"
         check_options(
             "model.position",
             ("base", base, "a number above 1", base > 1),
-            (
-                "beta_slow",
-                beta_slow,
-                f"a number above 0, up to beta_fast={beta_fast}",
-                0 < beta_slow <= beta_fast,
-            ),
+            ("beta_slow", beta_slow, ramp, 0 < beta_slow <= beta_fast),
             *_learnt_rules(original_context, strength, 1),
         )
+        super().__init__(shape, factor=factor, base=base, fraction=fraction, interleaved=interleaved)
         self.strength = 0.1 * math.log(factor) + 1 if strength is None else strength
         context = original_context or shape.context_length / factor
         first, last = (self._pair_of(turns, context) for turns in (beta_fast, beta_slow))
@@ -92,13 +89,19 @@ class Llama3Rotary(Scaled):
         self, shape: ModelShape, *, factor: float = 8.0, low_factor: float = 1.0, high_factor: float = 4.0,
         original_context: int = 8192, base: float = 500000.0, fraction: float = 1.0, interleaved: bool = False,
     ) -> None:  # fmt: skip
+        trained = (
+            "original_context",
+            original_context,
+            "a whole number of at least 1",
+            original_context >= 1,
+        )
+        check_options("model.position", base_rule(base), trained)
         super().__init__(shape, factor=factor, base=base, fraction=fraction, interleaved=interleaved)
         if not 0 < low_factor < high_factor:
             raise UserError(
                 f"rotary_llama3: low_factor={low_factor} and high_factor={high_factor}; "
                 "the first must be above 0 and below the second."
             )
-        check_options("model.position", *_learnt_rules(original_context, None, 1))
         self.low, self.high, self.original = low_factor, high_factor, original_context
 
     def frequencies(self, positions: Tensor) -> Tensor:
@@ -133,13 +136,14 @@ class LongRotary(Rotary):
         long_factors: list[float] | None = None, original_context: int | None = None, by_length: bool = False,
         strength: float | None = None, base: float = 10000.0, fraction: float = 1.0, interleaved: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(shape, base=base, fraction=fraction, interleaved=interleaved)
         factors = (("short_factors", short_factors), ("long_factors", long_factors))
         check_options(
             "model.position",
+            base_rule(base),
             *_learnt_rules(original_context, strength, 2),
             *((n, f, "numbers above 0", f is None or all(each > 0 for each in f)) for n, f in factors),
         )
+        super().__init__(shape, base=base, fraction=fraction, interleaved=interleaved)
         self.original = original_context or shape.context_length
         self.by_length = by_length
         longer = shape.context_length / self.original

@@ -8,6 +8,7 @@ from torch import Tensor
 from gptkit.errors import check_options
 from gptkit.model.embeddings import TokenEmbedding
 from gptkit.model.interfaces import ModelShape, PositionalEncoding
+from gptkit.model.options import dropout_rule
 from gptkit.model.tied import lookup
 from gptkit.registry import register
 
@@ -31,9 +32,9 @@ class ScaledEmbedding(TokenEmbedding):
         factor: float | None = None,
         dropout: float = 0.0,
     ) -> None:
+        rule = ("factor", factor, "a number above 0, or null", factor is None or factor > 0)
+        check_options("model.embedding", rule, dropout_rule(dropout))
         super().__init__(shape, position, dropout=dropout)
-        holds = factor is None or factor > 0
-        check_options("model.embedding", ("factor", factor, "a number above 0, or null", holds))
         self.factor = shape.d_model**0.5 if factor is None else factor
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
