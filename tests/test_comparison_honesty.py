@@ -1,74 +1,19 @@
-"""Each caution is raised by what it is about, and by nothing else; proofs hold where they should."""
+"""Each caution is raised by what it is about, and by nothing else."""
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from gptkit.compare import report, screen
 from gptkit.compare.honesty import warnings
 from gptkit.compare.pairing import proofs
-from gptkit.compare.results import Point, Results, Trained
+from gptkit.compare.results import Point, Results
 from gptkit.compare.statistics import compare
-
-CONFIG: dict[str, Any] = {
-    "tokenizer": {"name": "char"}, "data": {"name": "text"}, "model": {"context_length": 64}, "optimizer": {"lr": 1e-3},
-    "trainer": {"precision": "32"},
-}  # fmt: skip
-PROOF = {
-    "batches": "b", "evaluation": "e", "tokenizer": "t", "weights": {"up.weight": "4x4 aa", "position.weight": "8x4 bb"},
-}  # fmt: skip
-SCORES = {"a": (2.0, 2.2, 2.1), "b": (2.3, 2.52, 2.41)}
-
-
-def sound() -> Results:
-    """Two variants, three seeds, nothing to complain of."""
-    runs = []
-    for label, scores in SCORES.items():
-        for seed, value in enumerate(scores, 1):
-            rows = [
-                {
-                    "step": s,
-                    "val_loss": value + 1e-4 * (100 - s),
-                    "val_bits_per_byte": value + 1e-4 * (100 - s),
-                }
-                for s in (25, 50, 75, 100)
-            ]
-            proof = {**copy.deepcopy(PROOF), "batches": f"b{seed}"}
-            runs.append(
-                Trained(
-                    Point(len(runs), {"position": label}, seed, ()), Path("nowhere"), "finished",
-                    {"val_loss": value, "val_bits_per_byte": value, "parameters": 1000, "tokens": 5000, "flops": 1e9},
-                    rows, {"proof": proof}, copy.deepcopy(CONFIG),
-                )
-            )  # fmt: skip
-    return Results(Path("."), ["position"], [], runs)
-
-
-def changed(which: str, **parts: Any) -> Results:
-    """The same with something changed in the runs of one variant, or of all."""
-    results = sound()
-    runs = [
-        replace(run, **{k: _merged(getattr(run, k), v) for k, v in parts.items()})
-        if which in ("all", run.label)
-        else run
-        for run in results.runs
-    ]
-    return replace(results, runs=runs)
-
-
-def _merged(old: Any, new: Any) -> Any:
-    return (
-        {**old, **{k: _merged(old.get(k), v) for k, v in new.items()}}
-        if isinstance(new, dict) and isinstance(old, dict)
-        else new
-    )
+from sound_sweep import changed, sound, three
 
 
 def kinds(results: Results, metric: str | None = None) -> list[str]:
@@ -148,40 +93,6 @@ def test_convergence_is_in_the_unit_of_the_claim() -> None:
     assert "not_converged" not in kinds(results, "val_bits_per_byte")
 
 
-def test_weights_are_compared_past_a_variant_that_lacks_them() -> None:
-    plain = sound()
-    third = [
-        replace(
-            run,
-            point=replace(run.point, variant={"position": "c"}),
-            measures={
-                "proof": {
-                    **run.measures["proof"],
-                    "weights": {**PROOF["weights"], "position.weight": "8x4 zz"},
-                }
-            },
-        )
-        for run in plain.runs[3:]
-    ]
-    lacking = [
-        replace(run, measures={"proof": {**run.measures["proof"], "weights": {"up.weight": "4x4 aa"}}})
-        for run in plain.runs[3:]
-    ]
-    found = {p.kind: p for p in proofs(replace(plain, runs=[*plain.runs[:3], *lacking, *third]))}
-    assert not found["weights"].held
-    assert "position.weight" in found["weights"].text
-
-
-def test_nothing_is_proved_of_one_variant_or_of_no_shared_seed() -> None:
-    plain = sound()
-    alone = {p.kind: p.held for p in proofs(replace(plain, runs=plain.runs[:3]))}
-    assert not any(alone[kind] for kind in ("batches", "weights", "evaluation", "tokenizer"))
-    apart = [run for run in plain.runs if (run.label == "a") == (run.seed < 3)]
-    held = {p.kind: p.held for p in proofs(replace(plain, runs=apart))}
-    assert not held["batches"]
-    assert held["evaluation"]
-
-
 def test_a_text_for_each_seed_keeps_variants_paired() -> None:
     """Seeds may differ in what is held out, as long as each holds out the same for all variants."""
 
@@ -207,23 +118,6 @@ def test_a_text_for_each_seed_keeps_variants_paired() -> None:
     found = {p.kind: p for p in proofs(replace(fair, runs=apart))}
     assert not found["evaluation"].held
     assert "unequal_ground" in kinds(replace(fair, runs=apart))
-
-
-def test_runs_of_different_lengths_are_paired_as_far_as_both_went() -> None:
-    def went(steps: dict[str, int], first: dict[str, str]) -> dict[str, Any]:
-        runs = []
-        for run in sound().runs:
-            up_to = {str(1 << i): f"{first[run.label]}{i}" for i in range(steps[run.label].bit_length())}
-            proof = {**run.measures["proof"], "batches": f"{steps[run.label]}", "batches_up_to": up_to}
-            runs.append(
-                replace(run, measures={"proof": proof}, result={**run.result, "steps": steps[run.label]})
-            )
-        return {p.kind: p for p in proofs(replace(sound(), runs=runs))}
-
-    found = went({"a": 22, "b": 40}, {"a": "x", "b": "x"})["batches"]
-    assert found.held
-    assert "same first 16 batches, and runs went 22 to 40 steps" in found.text
-    assert not went({"a": 22, "b": 40}, {"a": "x", "b": "y"})["batches"].held
 
 
 def test_ties_are_told_to_be_early_and_what_was_not_watched_to_be_unknown() -> None:
@@ -263,71 +157,6 @@ def test_a_score_that_is_no_number_and_a_tie_are_told() -> None:
     assert "tie_at_the_top" in kinds(replace(results, runs=flat))
 
 
-@pytest.mark.parametrize(
-    ("kind", "change"),
-    [
-        ("batches", {"batches": "other"}),
-        ("evaluation", {"evaluation": "other"}),
-        ("tokenizer", {"tokenizer": "other"}),
-        ("weights", {"weights": {"up.weight": "4x4 zz"}}),
-    ],
-)
-def test_a_proof_that_does_not_hold_says_so(kind: str, change: dict[str, Any]) -> None:
-    found = {proof.kind: proof for proof in proofs(changed("b", measures={"proof": change}))}
-    assert not found[kind].held
-    assert {k for k, proof in found.items() if not proof.held} == {kind}
-
-
-def test_weights_of_other_shapes_are_not_held_against_each_other() -> None:
-    found = {
-        p.kind: p
-        for p in proofs(changed("b", measures={"proof": {"weights": {"position.weight": "16x4 cc"}}}))
-    }
-    assert found["weights"].held
-    assert "all 3 pairs" in found["weights"].text
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "state"),
-    [("s1", "s1", "held"), ("s1", "s2", "broken"), (None, None, "broken"), ("s1", None, "broken")],
-)
-def test_one_draw_at_two_scales_is_paired_and_two_draws_are_not(first, second, state) -> None:
-    """Runs that were measured before signs were taken have none."""
-
-    def told(value: str, sign: str | None) -> dict[str, Any]:
-        return {"weights": {"up.weight": f"4x4 {value}"}, **({"signs": {"up.weight": sign}} if sign else {})}
-
-    held = {"a": told("aa", first), "b": told("zz", second)}
-    runs = [replace(run, measures={"proof": held[run.label]}) for run in sound().runs]
-    [found] = [one for one in proofs(replace(sound(), runs=runs)) if one.kind == "weights"]
-    assert found.state == state
-    assert (
-        "the same draws, sign for sign; 1 tensor stands at a scale of its own" in found.text
-    ) == found.held
-    assert found.text.endswith("up.weight.")
-
-
-def test_what_was_not_measured_is_not_claimed() -> None:
-    results = sound()
-    bare = replace(results, runs=[replace(run, measures={}) for run in results.runs])
-    found = {proof.kind: proof for proof in proofs(bare)}
-    assert [kind for kind, proof in found.items() if proof.held] == ["budget"]
-    assert "not measured" in found["batches"].text
-    unequal = {p.kind: p for p in proofs(changed("b", result={"tokens": 6000}))}
-    assert not unequal["budget"].held
-
-
-def three(third: tuple[float, ...]) -> Results:
-    """The sound sweep with a third variant."""
-    runs = [
-        replace(
-            run, point=Point(6 + i, {"position": "c"}, run.seed, ()), result={**run.result, "val_loss": value}
-        )
-        for i, (run, value) in enumerate(zip(sound().runs[3:], third, strict=True))
-    ]
-    return replace(sound(), runs=[*sound().runs, *runs])
-
-
 def test_a_tie_further_down_is_told_and_a_clear_order_is_not() -> None:
     tied = three((2.31, 2.51, 2.42))
     (caution,) = [one for one in warnings(tied, compare(tied)) if one.kind == "ties"]
@@ -344,56 +173,44 @@ def test_where_validations_are_few_the_training_loss_tells_whether_it_still_fall
     assert "not_converged" not in kinds(learning(0.01))
 
 
+def falling(results: Results, slopes: dict[str, float]) -> Results:
+    """The same with losses that fall by a quarter of each slope in the last quarter of training."""
+
+    def rows(each: float) -> list[dict[str, float]]:
+        return [{"step": s, "val_loss": 9 - each * s / 100} for s in (25, 50, 75, 100)]
+
+    return replace(results, runs=[replace(run, rows=rows(slopes[run.label])) for run in results.runs])
+
+
+def said_of_convergence(results: Results, metric: str | None = None) -> str:
+    found = warnings(results, compare(results, metric))
+    return " ".join(one.text for one in found if one.kind == "not_converged")
+
+
 @pytest.mark.parametrize(
-    ("kind", "used", "held"),
-    [("flops", 1.01e9, True), ("flops", 1.3e9, False), ("seconds", 9.9, True), ("seconds", 5.0, False)],
+    ("slope", "named"),
+    [(1.4, "of b by 0.5, against 0.31; of a by 0.35, against 0.31."), (0.4, "of b by 0.5, against 0.31.")],
 )
-def test_a_budget_of_operations_or_time_is_held_against_what_was_used(kind, used, held) -> None:
-    given = {"flops": 1e9, "seconds": 10.0}[kind]
-    results = replace(
-        changed("all", result={kind: used, "tokens": 5000}), sweep={"budget": {"kind": kind, "value": given}}
-    )
-    (proof,) = [one for one in proofs(results) if one.kind == "budget"]
-    assert proof.held == held, proof.text
-
-
-def test_runs_that_went_less_far_are_told_beside_the_batches() -> None:
-    whole = changed("all", result={"steps": 100})
-    runs = [replace(run, result={**run.result, "steps": 80}) if run.seed == 2 else run for run in whole.runs]
-    (proof,) = [one for one in proofs(replace(whole, runs=runs)) if one.kind == "batches"]
-    assert proof.held
-    assert "80 to 100 steps" in proof.text
-    assert all("steps" not in one.text for one in proofs(whole) if one.kind == "batches")
-
-
-def test_what_was_not_measured_is_not_called_broken(tmp_path: Path) -> None:
-    bare = replace(sound(), runs=[replace(run, measures={}) for run in sound().runs], folder=tmp_path)
-    assert {p.kind: p.state for p in proofs(bare)} == {
-        **dict.fromkeys(("batches", "weights", "evaluation", "tokenizer"), "unknown"),
-        "budget": "held",
-    }
-    unasked = replace(bare, sweep={"lengths": []})
-    assert {p.kind: p.state for p in proofs(unasked)} == {"measures": "not asked for", "budget": "held"}
-    assert next(iter(proofs(changed("b", measures={"proof": {"batches": "other"}})))).state == "broken"
-
-    comparison, told = compare(unasked), proofs(unasked)
-    page = report.write(unasked, comparison, [], told)
-    assert "measures nothing that would prove them. (not asked for)" in page.read_text("utf-8")
-    assert '<p class="broken' not in page.read_text("utf-8")
-    assert "- not asked for: Batches, first weights" in (tmp_path / "report.md").read_text("utf-8")
-    assert json.loads((tmp_path / "results.json").read_text())["proofs"][0]["state"] == "not asked for"
-    console = Console(record=True, width=200)
-    screen.show(comparison, [], told, page, console=console)
-    assert "not asked for  Batches" in console.export_text()
-
-
-@pytest.mark.parametrize(("slope", "named"), [(1.4, "b by 0.5; of a by 0.35"), (0.4, "b by 0.5")])
 def test_each_variant_that_still_falls_is_named_the_steepest_first(slope: float, named: str) -> None:
-    def falling(run: Trained) -> Trained:
-        each = {"a": slope, "b": 2.0}[run.label]
-        rows = [{"step": s, "val_loss": 9 - each * s / 100} for s in (25, 50, 75, 100)]
-        return replace(run, rows=rows)
+    text = said_of_convergence(falling(sound(), {"a": slope, "b": 2.0}))
+    assert f"the smallest difference claimed of the same variant (nats): {named}" in text
 
-    results = replace(sound(), runs=[falling(run) for run in sound().runs])
-    [text] = [c.text for c in warnings(results, compare(results)) if c.kind == "not_converged"]
-    assert f"still fell by more than the smallest difference claimed (0.31 nats): of {named}." in text
+
+def test_a_fall_is_held_against_differences_that_its_variant_has_a_part_in() -> None:
+    """b and c are 0.05 apart, a is 0.31 from the nearest of them."""
+    results = three((2.35, 2.5701, 2.46))
+    text = said_of_convergence(falling(results, dict.fromkeys("abc", 0.8)))
+    assert "(nats): of b by 0.2, against 0.05; of c by 0.2, against 0.05. Longer" in text
+    assert "of a by" in said_of_convergence(falling(results, {"a": 1.4, "b": 0.0, "c": 0.0}))
+
+
+def test_a_fall_of_the_loss_is_not_held_against_a_share_of_answers() -> None:
+    results = falling(sound(), dict.fromkeys("ab", 2.0))
+    runs = [
+        replace(run, result={**run.result, "splits": {"val": {"accuracy": 1 - run.result["val_loss"] / 10}}})
+        for run in results.runs
+    ]
+    results = replace(results, runs=runs)
+    assert said_of_convergence(results)
+    assert compare(results, "val_error").differences[0].told_apart
+    assert not said_of_convergence(results, "val_error")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gptkit.compare.results import Results, Trained
 from gptkit.compare.series import number, part, threads
-from gptkit.compare.statistics import Comparison
+from gptkit.compare.statistics import UNITS, Comparison
 from gptkit.compare.tables import scaled
 
 SEEN = 64  # tokens of a piece, as measured
@@ -229,11 +230,13 @@ def _listed(counts: Sequence[int]) -> str:
 
 
 def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
-    """Whether losses still fall by more than what variants differ by."""
-    told = [d for d in comparison.differences if d.n_pairs > 1]
+    """Whether losses of variants still fall by more than what tells those variants from others."""
+    told = [d for d in comparison.differences if d.n_pairs > 1 and not d.equal]
     shown = [d for d in told if d.told_apart]
-    gaps = [abs(d.mean) for d in shown or told if not d.equal]
-    if not gaps:
+    gaps: dict[str, float] = {}  # the smallest that each variant has a part in
+    for d in shown or told:
+        gaps |= {label: min(abs(d.mean), gaps.get(label, math.inf)) for label in (d.a, d.b)}
+    if not gaps or comparison.metric not in UNITS:  # shares and seconds are no measure of a fall
         return
     falling = {}
     for label, runs in results.ended():
@@ -245,14 +248,16 @@ def _converged(results: Results, comparison: Comparison) -> Iterator[Caution]:
             "convergence_unknown",
             "Whether losses still fall cannot be told: a run has fewer than three validations and ten rows of metrics.",
         )
-    steep = {label: fall for label, fall in falling.items() if fall > min(gaps)}
+    steep = {label: fall for label, fall in falling.items() if fall > gaps.get(label, math.inf)}
     if steep:
         worst = sorted(steep, key=lambda k: -steep[k])
-        named = "; of ".join(f"{label} by {steep[label]:.2g}" for label in worst[:3])
+        named = "; of ".join(
+            f"{label} by {steep[label]:.2g}, against {gaps[label]:.2g}" for label in worst[:3]
+        )
         yield Caution(
             "not_converged",
             "Not converged: over the last quarter of training the validation loss still fell by more than the smallest "
-            f"difference {'claimed' if shown else 'seen'} ({min(gaps):.2g} {comparison.unit}): of {named}"
+            f"difference {'claimed' if shown else 'seen'} of the same variant ({comparison.unit}): of {named}"
             f"{_more(worst, 3)}. Longer training may "
             f"{'change the order' if shown else 'tell them apart'}.",
         )

@@ -146,9 +146,7 @@ def _weights(results: Results) -> Proof:
     unequal, sized = set[str](), set[str]()
     for seed in results.seeds:
         runs = [held[seed] for label in results.labels if seed in (held := results.finished(label))]
-        seen: dict[
-            tuple[str, str], tuple[str, object]
-        ] = {}  # what the first variant has of each name and shape
+        seen: dict[tuple[str, str], tuple[str, object]] = {}  # the first variant's, by name and shape
         for run in runs:
             table, signs = (part(run, "proof").get(key) for key in ("weights", "signs"))
             if not isinstance(table, Mapping):
