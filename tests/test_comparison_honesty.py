@@ -214,3 +214,17 @@ def test_a_fall_of_the_loss_is_not_held_against_a_share_of_answers() -> None:
     assert said_of_convergence(results)
     assert compare(results, "val_error").differences[0].told_apart
     assert not said_of_convergence(results, "val_error")
+
+
+@pytest.mark.parametrize(
+    ("of_b", "text"),
+    [([1], "b seed 3 on 1; the others on 2. Their times"), ([1, 2], "b seed 3 on 1, then 2. Their times")],
+)
+def test_other_jobs_are_said_to_have_had_threads_only_where_some_had(of_b: list[int], text: str) -> None:
+    """Where a job noted nothing, as none did once, nothing is said of it."""
+    *before, last = sound().runs
+    rest = [2] if len(of_b) == 1 else []
+    runs = [*(replace(run, threads=rest) for run in before), replace(last, threads=of_b)]
+    results = replace(sound(), runs=runs)
+    [told] = [one.text for one in warnings(results, compare(results)) if one.kind == "threads"]
+    assert text in told

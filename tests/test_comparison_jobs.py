@@ -159,7 +159,7 @@ def test_each_start_notes_its_threads_and_other_ones_are_told(here: Path) -> Non
     assert [list(run.threads) for run in found.runs] == [[2, 1, 1], [1], [1], [1]]
     comparison = compare(found)
     [told] = [caution.text for caution in warnings(found, comparison) if caution.kind == "threads"]
-    assert "rotary seed 1 on 2, then 1, the others on 1." in told
+    assert "rotary seed 1 on 2, then 1; the others on 1." in told
     assert "cannot be compared, nor what they learned in a budget of seconds." in told
     table = tables.cost(found, found.labels)
     assert table is not None

@@ -35,8 +35,14 @@ def test_equal_variants_are_called_equal_and_no_seeds_are_asked_for() -> None:
     assert "1,000" not in " ".join(found.verdict)
     assert settled(found)["a − b"] == ("equal", "–")
     cautions = told(results)
-    assert cautions["tie_at_the_top"] == "a; b share the first place: their scores are equal with every seed."
+    tie = "a; b share the first place: their scores are equal with every seed that they share."
+    assert cautions["tie_at_the_top"] == tie
     assert "mean alone" not in " ".join(cautions.values())
+
+
+def test_a_first_place_is_shared_with_a_variant_that_lacks_a_seed() -> None:
+    results = sweep({"a": SAME, "b": {seed: SAME[seed] for seed in (1, 2)}})
+    assert told(results)["tie_at_the_top"].startswith("a; b share the first place")
 
 
 def test_equal_variants_further_down_are_no_matter_of_chance() -> None:

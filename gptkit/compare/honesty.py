@@ -104,7 +104,7 @@ def _ahead(results: Results, comparison: Comparison) -> Iterator[Caution]:
     if ahead:
         yield Caution(
             "reads_ahead",
-            f"Reads ahead: the masks of {', '.join(ahead[:6])}{_more(ahead, 6)} let tokens read those that they are "
+            f"Reads ahead: the masks of {'; '.join(ahead[:6])}{_more(ahead, 6)} let tokens read those that they are "
             "to predict. A loss of theirs is no measure of prediction, and none to set beside a causal variant's.",
         )
 
@@ -214,12 +214,14 @@ def _threads(results: Results, comparison: Comparison) -> Iterator[Caution]:
         return
     usual = max(counts, key=lambda count: sum(set(run.threads) == {count} for run in results.runs))
     odd = [run for run in results.runs if run.status == "finished" and set(run.threads) - {usual}]
-    told = ", ".join(f"{run.label} seed {run.seed} on {_listed(run.threads)}" for run in odd[:6])
+    told = "; ".join(f"{run.label} seed {run.seed} on {_listed(run.threads)}" for run in odd[:6])
+    others = any(set(run.threads) == {usual} for run in results.runs if run.status == "finished")
     budget = results.sweep.get("budget")
     timed = isinstance(budget, Mapping) and budget.get("kind") == "seconds"
     yield Caution(
         "threads",
-        f"Jobs had different numbers of CPU threads: {told}{_more(odd, 6)}, the others on {usual}. Their times and "
+        f"Jobs had different numbers of CPU threads: {told}{_more(odd, 6)}"
+        f"{f'; the others on {usual}' if others else ''}. Their times and "
         f"speeds cannot be compared{', nor what they learned in a budget of seconds' if timed else ''}.",
     )
 
@@ -296,8 +298,11 @@ def _overlap(results: Results, comparison: Comparison) -> Iterator[Caution]:
     if gap is None or gap.told_apart or gap.n_pairs < 2:
         return
     if gap.equal:
-        same = [one.label for one in comparison.ranking if one.scores == first.scores]
-        told = f"{'; '.join(same[:6])}{_more(same, 6)} share the first place: their scores are equal with every seed."
+        same = [one.label for one in comparison.ranking if one is second or one.scores == first.scores]
+        told = (
+            f"{'; '.join(same[:6])}{_more(same, 6)} share the first place: their scores are equal with every seed that "
+            "they share."
+        )
     else:
         told = f"{first.label} stands first by its mean alone: it cannot be told apart from {second.label}."
     yield Caution("tie_at_the_top", told)
