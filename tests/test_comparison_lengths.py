@@ -44,7 +44,10 @@ def notes(results: Results) -> str:
 def test_the_tokens_that_were_scored_are_told(results: Results) -> None:
     told = sections(written(results))
     assert "scored on 4,096 tokens of its evaluation text at each length" in told["length"]
-    assert "of which 256 to 4,096 stand in the first quarter" in told["length"]
+    assert (
+        "of which 256 to 4,096 stand within a quarter of the trained context from a window's start."
+        in told["length"]
+    )
     sentence = "Each run is scored on 4,800 tokens of its evaluation text."
     assert sentence in told["position"]
     assert sentence in (results.folder / "report.md").read_text("utf-8")
@@ -70,6 +73,30 @@ def test_a_length_that_nobody_was_asked_to_read_is_no_refusal(results: Results) 
     assert [row[-1].text for row in table.rows] == ["–", "–", "–"]
     assert f"4 × was not measured: {why}." in table.notes
     assert "rotary refuses" not in " ".join(table.notes)
+
+
+def test_what_one_variant_was_not_asked_to_read_is_not_said_of_those_that_read_it(results: Results) -> None:
+    why = "the scores of 256 tokens may take 4.0 GiB"
+    skipping = with_lengths(
+        results, lambda row: {"factor": 4, "tokens": 256, "skipped": why} if row["factor"] == 4 else row
+    )
+    runs = [
+        skipped if run.label == "alibi" else run
+        for run, skipped in zip(results.runs, skipping.runs, strict=True)
+    ]
+    some = dataclasses.replace(results, runs=runs)
+    assert f"4 × was not measured with alibi: {why}." in notes(some)
+    assert f"4 × was not measured: {why}." in notes(skipping)
+
+
+def test_variants_that_refuse_for_one_reason_are_told_together(results: Results) -> None:
+    def refusing(row: dict[str, Any]) -> dict[str, Any]:
+        return {"factor": row["factor"], "refused": "positions end"} if row["factor"] > 1 else row
+
+    assert "learned; rotary; alibi refuse from 2 × on: positions end" in notes(
+        with_lengths(results, refusing)
+    )
+    assert "learned refuses from 2 × on: Learned" in notes(results)
 
 
 def test_a_refusal_cannot_be_read_as_a_loss(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:

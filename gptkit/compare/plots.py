@@ -96,7 +96,7 @@ class _Draw:
         titles = {
             "non_overlapping": "Non-overlapping windows",
             "sliding": "Sliding windows",
-            "early": "The first quarter of a trained context",
+            "early": "The start of each window: a quarter of the trained context",
         }
         found = {
             key: _some({label: series.lengths(runs, key) for label, runs in self.runs.items()})

@@ -158,8 +158,9 @@ def _settles(d: Difference) -> str:
 
 def lengths(results: Results, labels: Sequence[str]) -> Table | None:
     """Loss by multiples of the trained context, with what refused and why; None where none was measured."""
-    rows, reasons, factors = [], [], set()
-    skipped: dict[float, str] = {}
+    rows, factors = [], set()
+    refusing: dict[tuple[float, str], list[str]] = {}  # variants, by the first factor and why
+    skipping: dict[tuple[float, str], list[str]] = {}
     told: dict[str, tuple[dict[float, float], dict[float, float], Mapping[float, str]]] = {}
     for label in labels:
         runs = series.runs_of(results, label)
@@ -167,15 +168,14 @@ def lengths(results: Results, labels: Sequence[str]) -> Table | None:
         plain, sliding = (dict(zip(b.x, b.mean, strict=True)) if b else {} for b in bands)
         refused = series.refusals(runs)
         factors |= {*plain, *sliding, *refused}
-        skipped |= series.refusals(runs, "skipped")
         told[label] = plain, sliding, refused
-        if refused:
-            first = min(refused)
-            reasons.append(f"{label} refuses from {first:g} × on: {refused[first]}")
+        for first in sorted(refused)[:1]:
+            refusing.setdefault((first, refused[first]), []).append(label)
+        for skipped in series.refusals(runs, "skipped").items():
+            skipping.setdefault(skipped, []).append(label)
     if not factors:
         return None
-    reasons += [f"{factor:g} × was not measured: {why}." for factor, why in sorted(skipped.items())]
-    factors |= skipped.keys()
+    factors |= {factor for factor, _ in skipping}
     for label, (plain, sliding, refused) in told.items():
         cells = [Cell(label)]
         for factor in sorted(factors):
@@ -185,23 +185,29 @@ def lengths(results: Results, labels: Sequence[str]) -> Table | None:
                 slid = f"sliding {shown(sliding[factor], 3)}" if factor in sliding else ""
                 cells.append(Cell(shown(plain.get(factor, math.nan), 3), slid))
         rows.append(cells)
-    note = "Nats per token with non-overlapping windows; below it with a sliding window."
-    notes = [note, *[line for line in [_scored(results, labels)] if line], *reasons]
+    notes = [
+        "Nats per token with non-overlapping windows, and with a sliding window.",
+        *_scored(results, labels),
+    ]
+    for (first, why), named in refusing.items():
+        notes.append(f"{'; '.join(named)} refuse{'s' * (len(named) == 1)} from {first:g} × on: {why}")
+    for (factor, why), named in sorted(skipping.items()):
+        of = f" with {'; '.join(named)}" if len(named) < len(labels) else ""
+        notes.append(f"{factor:g} × was not measured{of}: {why}.")
     return Table(["variant", *(f"{factor:g} ×" for factor in sorted(factors))], rows, notes)
 
 
-def _scored(results: Results, labels: Sequence[str]) -> str:
-    """On how many tokens a run's losses by length are means; empty where that was not told."""
+def _scored(results: Results, labels: Sequence[str]) -> list[str]:
+    """On how many tokens a run's losses by length are means, in a sentence; none where that was not told."""
     runs = [run for label in labels for run in series.runs_of(results, label)]
     cut, slid, early = (series.scored(runs, key) for key in ("non_overlapping", "sliding", "early"))
     if not cut:
-        return ""
-    told = f"Each run is scored on {span({*cut, *slid})} tokens of its evaluation text at each length"
-    return (
-        f"{told}, of which {span(early)} stand in the first quarter of a trained context."
-        if early
-        else f"{told}."
-    )
+        return []
+    starts = f", of which {span(early)} stand within a quarter of the trained context from a window's start"
+    return [
+        f"Each run is scored on {span({*cut, *slid})} tokens of its evaluation text at each length"
+        f"{starts if early else ''}."
+    ]
 
 
 def placed(results: Results, labels: Sequence[str]) -> str:
@@ -235,8 +241,9 @@ def cost(results: Results, labels: Sequence[str]) -> Table | None:
     notes = ["Marked: more than 1 % off the middle variant in size, or more than 10 % in time and memory."]
     counts = series.threads(results.runs)
     if len(counts) > 1:
-        told = " and ".join(map(str, counts))
-        notes.append(f"Times and speeds cannot be compared here: jobs had {told} CPU threads.")
+        notes.append(
+            f"Times and speeds cannot be compared here: jobs had {' and '.join(map(str, counts))} CPU threads."
+        )
     return Table(["variant", *(_COSTS[name][0] for name in names)], rows, notes)
 
 
