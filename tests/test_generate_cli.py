@@ -9,6 +9,7 @@ import pytest
 
 import gptkit
 from gptkit.cli import main
+from gptkit.errors import UserError
 from gptkit.generate.loop import generate
 from gptkit.generate.samplers import Sample
 from gptkit.text.tokenizers.plain import ByteTokenizer
@@ -281,3 +282,14 @@ def test_all_options_out_of_range_are_told_at_once(say):
     code, out, err = say("generate", "top_k=-1", "top_p=2", "min_p=5")
     assert (code, out) == (2, "")
     assert [f"sampler.{name}: expected" in err for name in ("top_k", "top_p", "min_p")] == [True] * 3
+
+
+def test_what_a_sampler_refuses_hides_no_other_mistake(say, monkeypatch):
+    def refuse(self, **options):
+        raise UserError("it is too warm")
+
+    monkeypatch.setattr(Sample, "__init__", refuse)
+    code, out, err = say("generate", "samples=0", "temperature=3")
+    assert (code, out) == (2, "")
+    assert "samples: expected" in err
+    assert "it is too warm" in err

@@ -142,6 +142,8 @@ def sampler_problems(node: Mapping[str, Any]) -> list[Problem]:
         registry.load("sampler", name)(**{key: given for key, given in node.items() if key != "name"})
     except ConfigError as error:
         return error.problems
+    except UserError as error:
+        return [Problem("", str(error))]
     return []
 
 
