@@ -16,6 +16,7 @@ import pytest
 import gptkit
 from gptkit import cli, errors
 from gptkit.cli import main, verbs
+from gptkit.composing.yaml_file import dump
 
 VERBS = list(verbs())
 HEAVY = "{'torch', 'hydra', 'omegaconf', 'lightning', 'numpy', 'rich', 'yaml', 'wandb', 'tiktoken'}"
@@ -87,6 +88,8 @@ def test_every_verb_explains_itself_with_examples(verb: str, capsys: pytest.Capt
         (["config", "show", "nope"], "There is no run 'nope' in runs."),
         (["completion", "fsh"], "Did you mean 'fish'?"),
         (["completion", "bash", "foo"], "gptkit completion takes one shell, got 'bash foo'. Write:"),
+        (["train", "--position=rotary"], "A key stands without dashes: position=rotary"),
+        (["train", "--jsn=1"], "There is no flag '--jsn=1'. Did you mean '--json'?"),
         (["train", "--resume=latest"], "A key stands without dashes: resume=latest"),
         (["train", "resume=latst"], "There is no run 'latst' in runs. Did you mean 'latest'?"),
         (
@@ -208,6 +211,12 @@ def test_a_config_on_a_terminal_is_whole(here: Path) -> None:
     assert 'sample_prompt: "\\n"\n' in plain
     seen = re.sub(r"\x1b\[[0-9;]*m", "", _on_a_terminal(f"config show name={name}"))
     assert seen.replace("\r\n", "\n") == plain
+
+
+def test_a_text_stands_on_one_line_however_long_it_is() -> None:
+    words, lines = "to be or not to be " * 9, "to be or not to be\n" * 9
+    assert dump({"name": words}) == f"name: '{words}'\n"
+    assert dump({"name": lines}) == f"name: {json.dumps(lines)}\n"
 
 
 def _on_a_terminal(words: str, **environment: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gptkit.errors import UserError, did_you_mean
+from gptkit.errors import UserError, did_you_mean, nearest
 
 
 def split_flags(
@@ -92,10 +92,12 @@ def _refuse(problems: Sequence[str]) -> None:
 def _no_flag(word: str, known: Sequence[str]) -> str:
     """What to say of a flag that is none; a key is often written as one."""
     name, equals, _ = word.partition("=")
-    meant = did_you_mean(name, known)
-    if equals and not meant:
+    bare = {flag.lstrip("-"): flag for flag in known}  # dashes are alike in all of them
+    match = nearest(name.lstrip("-"), bare)
+    meant = f"Did you mean {bare[match]!r}?" if match else _listed(known)
+    if equals and not match:
         meant = f"A key stands without dashes: {word.lstrip('-')}"
-    return f"There is no flag {word!r}. {meant or _listed(known)}"
+    return f"There is no flag {word!r}. {meant}"
 
 
 def _listed(flags: Sequence[str]) -> str:

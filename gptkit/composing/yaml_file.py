@@ -6,6 +6,7 @@ stands twice is an error.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,8 @@ _Dumper.add_representer(str, _text)
 
 
 def dump(value: Any) -> str:
-    """Plain data as YAML that `parse` reads back as it was."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    """Plain data as YAML that `parse` reads back as it was; a text stands on one line, however long."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf)
 
 
 def read(path: Path) -> tuple[str, Any]:
