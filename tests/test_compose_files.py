@@ -171,6 +171,17 @@ WRITTEN: list[tuple[str, list[str]]] = [
         ["experiment: is chosen already. Write '- /experiment/nanogpt_cpu'. [my.yaml:2]"],
     ),
     (
+        "defaults:\n  - rotary\n  - trainer\n  - 'none'\n  - modle: gpt2\n",
+        [
+            "defaults: 'rotary' is no choice. Write '- override /model/position: rotary'. [my.yaml:2]",
+            "defaults: 'trainer' is no choice. Write '- override /trainer: …'. "
+            "Available: auto, ddp, fsdp, single. [my.yaml:3]",
+            "defaults: 'none' is no choice. Write '- override /…: none' with one of logger, "
+            "model/feed_forward, model/norm, model/position. [my.yaml:4]",
+            "modle: no such group. Write '- override /model: gpt2'. [my.yaml:5]",
+        ],
+    ),
+    (
         "defaults:\n  - model=gpt2\n",
         ["defaults: 'model=gpt2' is no choice. Write '- override /model: gpt2'. [my.yaml:2]"],
     ),

@@ -167,7 +167,8 @@ class Survey:
                 continue
             entry = read_entry(file, line, raw)
             if entry is None or "=" in _shown(raw):
-                self._tell(file, line, "defaults", f"{_shown(raw)} is no choice.", self._meant_line(raw))
+                line_to_write = self._meant_line(raw) or "Write '- group: option'."
+                self._tell(file, line, "defaults", f"{_shown(raw)} is no choice.", line_to_write)
                 continue
             yield self._checked(file, entry, raw)
 
@@ -178,7 +179,7 @@ class Survey:
             return None
         self.declared.add(entry.group)
         if entry.group not in self.tree.files:
-            meant, told = self._meant_group(entry)
+            meant, told = self._meant_group(file, entry)
             hint = f"Write {self._line(meant, entry.options)}." if meant else self.tree.no_group(entry.group)
             self._tell(file, entry.line, (entry.word or entry.group).split()[-1].strip("/"), told, hint)
             if not meant or meant in OVERLAYS:
@@ -198,6 +199,10 @@ class Survey:
             found = self.tree.find(entry.group, option)
             if found is None and entry.optional:
                 return None
+            meant = self._meant_line(raw) if found is None and self._is_bare(file, entry) else None
+            if meant:
+                self._tell(file, entry.line, "defaults", f"{_shown(raw)} is no choice.", meant)
+                continue
             if found is None:
                 hint = self.tree.no_option(entry.group, option)
                 self._tell(file, entry.line, f"{entry.group}={option}", "no such option.", hint)
@@ -211,7 +216,7 @@ class Survey:
             self.read(found)
         return _written(raw, entry, options)
 
-    def _meant_group(self, entry: Entry) -> tuple[str | None, str]:
+    def _meant_group(self, file: ConfFile, entry: Entry) -> tuple[str | None, str]:
         """Which group a path that is none was meant to be, and what is wrong with it."""
         if entry.builds_on:
             return None, "no such group."
@@ -219,13 +224,32 @@ class Survey:
         if tail:
             return tail, "a group of another folder begins with a slash."
         alike = self.tree.short_names().get(entry.group.rsplit("/", 1)[-1], [])
-        return alike[0] if alike else self.tree.near_group(entry.group), "no such group."
+        typed = entry.group.removeprefix(f"{file.group}/" if file.group in OVERLAYS else "")
+        return alike[0] if alike else self.tree.near_group(typed), "no such group."
 
-    def _meant_line(self, raw: Any) -> str:
-        """What to write in place of `model=gpt2`, or of what is no choice at all."""
-        group, _, option = (raw if isinstance(raw, str) else "").partition("=")
-        found = [group] if group in self.tree.files else self.tree.short_names().get(group, [])
-        return f"Write {self._line(found[0], [option])}." if found and option else "Write '- group: option'."
+    def _is_bare(self, file: ConfFile, entry: Entry) -> bool:
+        """Whether a recipe's line is one word, such as `gpt2`, that is near no recipe beside it."""
+        word = entry.options[0]
+        return (
+            entry.builds_on
+            and entry.group == file.group
+            and file.group in OVERLAYS
+            and nearest(word, self.tree.options(entry.group)) is None
+        )
+
+    def _meant_line(self, raw: Any) -> str | None:
+        """What to write in place of `model=gpt2`, `model` or `gpt2`; None for what names neither."""
+        word, _, option = (raw if isinstance(raw, str) else "").partition("=")
+        if not word:
+            return None
+        groups = [word] if word in self.tree.files else self.tree.short_names().get(word, [])
+        if groups:
+            offered = "" if option else f" {self.tree.no_option(groups[0], '…')}"
+            return f"Write {self._line(groups[0], [option or '…'])}.{offered}"
+        holders = [group for group in self.tree.groups() if word in self.tree.options(group)]
+        if len(holders) > 1:
+            return f"Write '- override /…: {word}' with one of {', '.join(holders)}."
+        return f"Write {self._line(holders[0], [word])}." if holders else None
 
     def _tell(self, file: ConfFile, line: int, key: str, message: str, hint: str) -> None:
         where = file.where("defaults", str(line))
