@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gptkit.compare import canvas
-from gptkit.compare.canvas import Canvas, Frame, short
+from gptkit.compare.canvas import Canvas, Frame, shorts
 from gptkit.compare.series import Band
 from gptkit.compare.tuning import _ticks
 
@@ -23,7 +23,12 @@ from gptkit.compare.tuning import _ticks
     ],
 )
 def test_a_long_name_beside_a_plot_keeps_what_tells_it_apart(label: str, text: str) -> None:
-    assert short(label) == text
+    assert shorts([label]) == {label: text}
+
+
+def test_names_of_one_plot_all_keep_their_keys_or_none_does() -> None:
+    told = shorts(["position=rotary, n_layers=16", "position=none, n_layers=1"])
+    assert list(told.values()) == ["rotary, n_layers=16", "none, n_layers=1"]
 
 
 @pytest.mark.parametrize(

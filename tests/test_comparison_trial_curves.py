@@ -136,7 +136,7 @@ def test_pruned_and_failed_trials_are_shown_or_named(tmp_path: Path, drawn: Draw
     assert stops["1e-4"] == "pruned"
     assert bands["1e-4"].x[-1] == 2000
     [_, without] = trial_curves.notes(results, ["rotary", "alibi"])
-    assert without.endswith("are known: rotary 1e-3 (failed), alibi 1e-3 (failed).")
+    assert without.endswith("are known: rotary 1e-3 (failed); alibi 1e-3 (failed).")
 
 
 def test_a_trial_that_diverged_hides_no_other(tmp_path: Path, drawn: Drawn) -> None:

@@ -1,4 +1,4 @@
-"""What a verdict may say: equal variants are equal, one of a thing is one, and who reads the answers has not won."""
+"""What a verdict and a title may say: equal variants are equal, one of a thing is one, and who reads the answers has not won."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gptkit.compare.honesty import warnings
 from gptkit.compare.results import Results
 from gptkit.compare.statistics import Comparison, compare
 from gptkit.compare.tables import differences
+from gptkit.compare.words import title
 from gptkit.numbers import counted
 from test_comparison_statistics import sweep
 
@@ -67,6 +68,15 @@ def test_a_near_tie_is_no_equality() -> None:
 def test_equal_variants_of_one_seed_came_out_lowest_together() -> None:
     found = compare(sweep({"a": {1: 2.0}, "b": {1: 2.0}, "c": {1: 2.1}}))
     assert "a and b came out equal and lowest (2 nats)" in found.verdict[0]
+
+
+def test_a_title_names_variants_of_one_key_and_counts_those_of_several() -> None:
+    results = sweep({"rotary": SAME, "none": SAME})
+    assert title(results).endswith(": rotary, none")
+    assert (
+        title(replace(results, varied=["position", "model.n_layers"]))
+        == "position × model.n_layers: 2 variants"
+    )
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 seeds"), (1, "1 seed"), (2000, "2,000 seeds")])

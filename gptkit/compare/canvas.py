@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -109,6 +109,7 @@ class Canvas:
 
     def __init__(self, labels: Sequence[str], colours: Mapping[str, str] | None = None) -> None:
         self.numbers = {label: number for number, label in enumerate(labels)}
+        self.short = shorts(labels)
         self.colours = colours
 
     def whiskers(self, title: str, rows: Sequence[Row], across: str, *, zero: bool = False) -> Plot:
@@ -120,7 +121,7 @@ class Canvas:
             across: of the horizontal axis: what, and its unit.
             zero: draw a line there.
         """
-        names = [short(row.label) for row in rows]
+        names = [self.short[row.label] for row in rows]
         ax = _axes(left=12 + 5.8 * max(map(len, names)), right=12, height=46 + 19 * len(rows))
         known = [value for row in rows for value in (*row.seeds, row.mean)] + [0.0] * zero
         low, high = min(known), max(known)
@@ -157,7 +158,7 @@ class Canvas:
             frame: the axes.
             stops: why variants went no further than their line, such as `refuses past 1`; a cross ends it.
         """
-        longest = max(len(short(name)) for name in bands)
+        longest = max(len(self.short[name]) for name in bands)
         longest = max([longest, *(0.8 * len(why) for name, why in stops.items() if name in bands)])
         rows = _ROW * len(bands) + (_TWO_ROWS - _ROW) * len(stops.keys() & bands.keys())
         ax = _axes(left=50, right=20 + 5.6 * longest, height=max(204, 58 + rows))
@@ -239,7 +240,7 @@ class Canvas:
             led = ([x, 1.02, 1.04], [y, place, place]) if near else ([1.02, 1.04], [place, place])
             ax.plot(*led, color=self.colour(name), lw=0.7, transform=ax.transAxes, clip_on=False)
             above = 4.0 / height if name in stops else 0.0
-            ax.text(1.055, place + above, short(name), transform=ax.transAxes, va="center")
+            ax.text(1.055, place + above, self.short[name], transform=ax.transAxes, va="center")
             if name in stops:
                 ax.text(
                     1.055,
@@ -261,12 +262,16 @@ class Canvas:
         return _MARKS[0 if self.colours else self.numbers[label] % len(_MARKS)]
 
 
-def short(label: str) -> str:
-    """A label that fits beside a plot: of a long one the words without their keys, and else both its ends."""
-    text = clean(label)
-    if len(text) > LONGEST:
-        text = _KEY.sub(r"\1", text)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 1]}…{text[-LONGEST // 2 :]}"
+def shorts(labels: Iterable[str]) -> dict[str, str]:
+    """Labels that fit beside a plot: if one is too long, all are told by their words without the keys, so that no
+    two are told in different ways; of what still is too long both ends."""
+    texts = {label: clean(label) for label in labels}
+    if any(len(text) > LONGEST for text in texts.values()):
+        texts = {label: _KEY.sub(r"\1", text) for label, text in texts.items()}
+    return {
+        label: text if len(text) <= LONGEST else f"{text[: LONGEST // 2 - 1]}…{text[-LONGEST // 2 :]}"
+        for label, text in texts.items()
+    }
 
 
 def _axes(left: float, right: float, height: float) -> Any:

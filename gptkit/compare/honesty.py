@@ -74,7 +74,7 @@ def _seeds(results: Results, comparison: Comparison) -> Iterator[Caution]:
 def _missing(results: Results, comparison: Comparison) -> Iterator[Caution]:
     gone = [run for run in results.runs if run.status != "finished"]
     if gone:
-        told = ", ".join(f"{run.label} seed {run.seed} ({run.status})" for run in gone[:6])
+        told = "; ".join(f"{run.label} seed {run.seed} ({run.status})" for run in gone[:6])
         yield Caution(
             "missing_runs",
             f"Left out: {told}{_more(gone, 6)}. What failed is not a matter of chance. Where seeds are missing, the "
@@ -90,7 +90,7 @@ def _missing(results: Results, comparison: Comparison) -> Iterator[Caution]:
     if uneven:
         yield Caution(
             "uneven_seeds",
-            f"Not every variant has every seed ({', '.join(uneven[:6])}{_more(uneven, 6)} lack some): pairs hold only "
+            f"Not every variant has every seed ({'; '.join(uneven[:6])}{_more(uneven, 6)} lack some): pairs hold only "
             "those of both.",
         )
 

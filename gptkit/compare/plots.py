@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gptkit.compare import positions, probes, series, trial_curves, tuning, words
-from gptkit.compare.canvas import Canvas, Frame, Row, drawing, short
+from gptkit.compare.canvas import Canvas, Frame, Row, drawing
 from gptkit.compare.ink import Plot
 from gptkit.compare.results import Results
 from gptkit.compare.series import Band
@@ -71,7 +71,10 @@ class _Draw:
                 low, high = sorted(sign * end for end in d.interval)
                 rows.append(Row(other, sign * d.mean, (low, high), filled=d.told_apart))
         if rows:
-            title, across = f"Paired differences from {best}", f"{self.comparison.unit} above {short(best)}"
+            title, across = (
+                f"Paired differences from {best}",
+                f"{self.comparison.unit} above {self.canvas.short[best]}",
+            )
             yield "differences", self.canvas.whiskers(title, rows[:MOST_RANKED], across, zero=True)
 
     def curves(self) -> Iterator[tuple[str, Plot]]:

@@ -100,7 +100,7 @@ def notes(results: Results, labels: Sequence[str]) -> list[str]:
         if one.band is None
     ]
     if without:
-        told.append(f"Without a curve, for fewer than two losses are known: {', '.join(without)}.")
+        told.append(f"Without a curve, for fewer than two losses are known: {'; '.join(without)}.")
     if any(len([one for one in held if one.band]) > MOST_TRIALS for held in found.values()):
         told.append(f"Of each variant the {MOST_TRIALS} trials with the lowest last loss are drawn.")
     return told

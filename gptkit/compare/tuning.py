@@ -139,7 +139,7 @@ def cautions(results: Results) -> Iterator[Caution]:
             if tuning and at_edge:
                 yield Caution(
                     "tuned_to_the_edge",
-                    f"{', '.join(at_edge)}: the best {space.key} {_stands(tuning, space, end, word)}, so a better "
+                    f"{'; '.join(at_edge)}: the best {space.key} {_stands(tuning, space, end, word)}, so a better "
                     f"one may lie beyond it. {_wider(tuning, space)}",
                 )
     lost: dict[str, int] = {}
@@ -147,13 +147,13 @@ def cautions(results: Results) -> Iterator[Caution]:
         if trial.status not in ("finished", "pruned"):
             lost[trial.label] = lost.get(trial.label, 0) + 1
     if lost:
-        counts = ", ".join(f"{label} {count}" for label, count in lost.items())
+        counts = "; ".join(f"{label} {count}" for label, count in lost.items())
         yield Caution("failed_trials", f"Trials that did not finish, and so could not be chosen: {counts}.")
     untuned = [label for label in results.labels if label not in results.tuned] if tuning else []
     if untuned:
         yield Caution(
             "untuned",
-            f"{', '.join(untuned)}: no value was chosen, for its trials failed or are still to come; it has "
+            f"{'; '.join(untuned)}: no value was chosen, for its trials failed or are still to come; it has "
             "no reported runs.",
         )
 

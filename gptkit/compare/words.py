@@ -26,7 +26,9 @@ _AMOUNTS = {"tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
 
 
 def title(results: Results) -> str:
-    """What was compared: `position: rotary, learned`."""
+    """What was compared: `position: rotary, learned`; of several keys how many variants, whose names are long."""
+    if len(results.varied) > 1:
+        return f"{clean(' × '.join(results.varied))}: {counted(len(results.labels), 'variant')}"
     named = [clean(label) for label in results.labels[:_MOST_NAMED]]
     more = len(results.labels) - len(named)
     rest = f" and {more} more" if more > 0 else ""
