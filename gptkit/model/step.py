@@ -58,16 +58,16 @@ def places_in_documents(documents: Tensor, positions: Tensor) -> Tensor:
     """How far each token stands behind the first one of its document.
 
     Args:
-        documents: [B, S], the number of the document that each token belongs to; one stands in a piece.
+        documents: [1|B, S], the number of the document that each token belongs to; one stands in a piece.
         positions: [1|B, S]; they may run on through a row or start anew.
 
     Returns:
         [B, S].
     """
+    documents, positions = torch.broadcast_tensors(documents, positions)
     at = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
     begins = F.pad(documents[:, 1:] != documents[:, :-1], (1, 0), value=True)
     firsts = torch.where(begins, at, 0).cummax(-1).values
-    positions = positions.expand_as(documents)
     return positions - positions.gather(-1, firsts)
 
 

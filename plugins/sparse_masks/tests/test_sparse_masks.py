@@ -120,6 +120,15 @@ def test_each_document_of_a_row_has_its_prefix(anew: bool, kernel: str) -> None:
         assert {q for q, has in enumerate(moved) if has} == reads
 
 
+def test_documents_that_all_rows_share_are_told_once() -> None:
+    torch.manual_seed(0)
+    model = gpt({"document_prefix": {"length": 2}})
+    tokens, documents = torch.randint(9, (2, 9)), torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1]])
+    at = torch.stack([torch.arange(9), torch.arange(9) + 2])
+    shared = model(tokens, documents=documents, positions=at)
+    assert torch.equal(shared, model(tokens, documents=documents.expand(2, 9), positions=at))
+
+
 def test_a_cache_and_single_elements_know_the_places_too() -> None:
     torch.manual_seed(0)
     model = gpt({"document_prefix": {"length": 2}})
