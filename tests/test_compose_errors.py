@@ -147,6 +147,14 @@ GOLDEN: list[tuple[list[str], list[str]]] = [
         ],
     ),
     (
+        ["'seed=3'", '+"callback"=ema', '~"model.position"'],
+        [
+            """"'seed=3'": "'seed" is no key. Leave the quotes out: seed=3""",
+            """'+"callback"=ema': '"callback"' is no key. Leave the quotes out: +callback=ema""",
+            """'~"model.position"': '"model.position"' is no key. Leave the quotes out: ~model.position""",
+        ],
+    ),
+    (
         ["model.n_heads=7"],
         ["model.n_heads: d_model=128 cannot be split into 7 heads. Take n_heads=8, or set model.d_head."],
     ),

@@ -117,6 +117,18 @@ def listed(words: Iterable[str]) -> list[str]:
     return found
 
 
+def _unquoted(word: str, sign: str, key: str, text: str | None) -> str:
+    """What to type in place of a word whose key is none, mostly for its quotes."""
+    bare = key.replace('"', "").replace("'", "")
+    if not _KEY.match(bare):
+        return "Keys are words joined by dots, as in model.n_heads=8."
+    around = (
+        word[0] in "'\"" and word[0] == word[-1] and key.count(word[0]) == 1
+    )  # 'seed=3', and not 'seed'='3'
+    typed = f"{sign}{bare}" if text is None else f"{sign}{bare}={text}"
+    return f"Leave the quotes out: {word[1:-1] if around else typed}"
+
+
 class _Reader:
     def __init__(self, tree: Tree, read_value: ReadValue) -> None:
         self.tree, self.read_value, self.found = tree, read_value, Words()
@@ -131,10 +143,7 @@ class _Reader:
         elif text is None and sign != "~":
             self._problem(repr(word), "expected key=value.", self._lone(word))
         elif not _KEY.match(key):
-            bare = key.replace('"', "").replace("'", "")
-            hint = "Keys are words joined by dots, as in model.n_heads=8."
-            hint = f"Leave the quotes out: {bare}={text}" if _KEY.match(bare) else hint
-            self._problem(repr(word), f"{key!r} is no key.", hint)
+            self._problem(repr(word), f"{key!r} is no key.", _unquoted(word, sign or "", key, text))
         elif key == "config" and text is not None:
             self._file(text)
         else:
