@@ -14,6 +14,7 @@ import gptkit
 from gptkit.cli import main
 from gptkit.compare.equal import Budget, matching_width, sizes, tokens_per_step
 from gptkit.compare.plan import plan
+from gptkit.compare.results import Point
 from gptkit.composing.sweeps import spread
 from gptkit.errors import ConfigError
 
@@ -138,6 +139,20 @@ def test_several_mistakes_are_told_at_once() -> None:
         "jobs",
         "Nothing differs between the runs. Give a key several values",
     ]
+
+
+@pytest.mark.parametrize(
+    ("variant", "label"),
+    [
+        ({"position": "rotary"}, "rotary"),
+        ({"model.n_layers": "2"}, "n_layers=2"),
+        ({"model.bias": "true"}, "bias=true"),
+        ({"position": "rotary", "model.n_heads": "2"}, "position=rotary, n_heads=2"),
+        ({}, ""),
+    ],
+)
+def test_a_variant_is_named_by_what_says_something(variant: dict[str, str], label: str) -> None:
+    assert Point(0, variant, 1, []).label == label
 
 
 def test_the_baseline_is_a_variant() -> None:

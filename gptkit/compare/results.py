@@ -44,10 +44,11 @@ class Point:
 
     @property
     def label(self) -> str:
-        """The variant in words: `rotary`, or `rotary, n_heads=8` where several keys vary."""
-        if len(self.variant) == 1:
-            return next(iter(self.variant.values()))
-        return _short(self.variant)
+        """The variant in words: `rotary`; with its keys where a value alone says nothing, `n_heads=8`, or where
+        several vary, `position=rotary, n_heads=8`."""
+        [value, *more] = self.variant.values() or [""]
+        says_it = value[:1].isalpha() and value not in ("true", "false", "null")
+        return value if says_it and not more else _short(self.variant)
 
     @property
     def words(self) -> str:
