@@ -209,7 +209,7 @@ def test_several_keys_name_a_line_by_all_their_values(tmp_path: Path, drawn: Dra
     assert named not in trial_curves.notes(results, ["rotary"])
     texts = [caution.text for caution in tuning.cautions(both)]
     assert len(texts) == 2
-    assert all("Widen the range, or give more trials=." in text for text in texts)
+    assert all("Widen the range, or take more trials (trials=)." in text for text in texts)
     assert [c.text.endswith("Widen the range.") for c in tuning.cautions(results)] == [True]
 
 

@@ -228,7 +228,7 @@ def _stands(tuning: Tuning, space: Space, end: int, word: str) -> str:
 def _wider(tuning: Tuning, space: Space) -> str:
     """What to do; a range beside other keys is filled from within, so that its ends may never have been tried."""
     within = bool(tuning.values and space.low and len(tuning.spaces) > 1)
-    return f"Widen the range{', or give more trials=' if within else ''}."
+    return f"Widen the range{', or take more trials (trials=)' if within else ''}."
 
 
 def _float(text: object) -> float:
