@@ -207,6 +207,10 @@ def test_several_keys_name_a_line_by_all_their_values(tmp_path: Path, drawn: Dra
     named = "Lines are named by optimizer.lr and optimizer.weight_decay, in this order."
     assert named in trial_curves.notes(both, ["rotary"])
     assert named not in trial_curves.notes(results, ["rotary"])
+    assert ["A dot is the mean of all trials with its value" in tuning.told(r) for r in (both, results)] == [
+        True,
+        False,
+    ]
     texts = [caution.text for caution in tuning.cautions(both)]
     assert len(texts) == 2
     assert all("Widen the range, or take more trials (trials=)." in text for text in texts)

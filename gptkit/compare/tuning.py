@@ -61,9 +61,14 @@ def told(results: Results) -> str:
     seeds = seeds.format(" and ".join(map(str, tuning.seeds)))
     how = "the same values" if tuning.sweeper == "grid" else "values that Optuna chose"
     unit = "bits per byte" if tuning.metric == "val_bits_per_byte" else "validation loss"
+    dots = (
+        " A dot is the mean of all trials with its value, whatever they had of other keys; its bar is one standard "
+        "deviation."
+    )
     return (
         f"Before its reported runs each variant had {tuning.trials} trials with {how} of "
         f"{' and '.join(tuning.keys)}, and took the best by {unit} on {seeds} not reported."
+        f"{dots if len(tuning.keys) > 1 else ''}"
     )
 
 
