@@ -152,11 +152,11 @@ def test_all_parts_of_a_model_are_looked_at_before_one_refusal_is_told() -> None
         "block": {"name": "pre", "dropout": 2.0},
         "embedding": {"name": "token", "dropout": -1.0},
         "init": {"name": "gpt2", "std": -1.0},
-        "layers": {"0": {"norm": {"name": "rms", "eps": -2.0}}},
+        "layers": {"0::2": {"norm": {"name": "rms", "eps": -2.0}, "mask": {"sliding_window": {"window": 0}}}},
     }
     with pytest.raises(ConfigError) as caught:
         assemble.build({"model": {**SIZES, **model}})
     assert [problem.key.removeprefix("model.") for problem in caught.value.problems] == [
-        "position.base", "mask", "attention.scale", "norm.eps", "block.dropout", "norm.eps",
-        "embedding.dropout", "init.std",
+        "position.base", "mask", "attention.scale", "norm.eps", "block.dropout", "layers.0::2.mask",
+        "layers.0::2.norm.eps", "embedding.dropout", "init.std",
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -60,7 +61,9 @@ def build(
             init = _part("init", model["init"], shape)
             gpt = _Assembly(model, shape).gpt()
         except ConfigError as error:
-            raise ConfigError(dict.fromkeys([*refused(model, shape), *error.problems])) from error
+            found = refused(model, shape)
+            told = {problem.message for problem in found}  # there with the layers that it is of
+            raise ConfigError([*found, *(p for p in error.problems if p.message not in told)]) from error
     gpt.config = dict(config)
     if initialise_weights and torch.device(device).type != "meta":
         initialise(gpt, init, int(config.get("seed", 0)))
@@ -170,27 +173,29 @@ def refused(model: Config, shape: ModelShape) -> list[Problem]:
     """What the parts of a model refuse, each beside the plainest of those that are refused themselves."""
     problems: list[Problem] = []
 
-    def made(slot: str, node: Config, *given: Any, plainest: Any = None) -> Any:
+    def made(parts: Config, places: Config, slot: str, *given: Any, plainest: Any = None) -> Any:
         try:
-            return _mask(node) if slot == "mask" else _part(slot, node, *given)
+            return _mask(parts[slot]) if slot == "mask" else _part(slot, parts[slot], *given)
         except ConfigError as error:
-            problems.extend(error.problems)
+            usual, place = f"model.{slot}", places.get(slot, f"model.{slot}")
+            problems.extend(replace(p, key=re.sub(rf"^{usual}\b", place, p.key)) for p in error.problems)
             return _part(slot, {"name": plainest}, *given) if plainest else None
 
     with torch.device("meta"):
-        for changes in ({}, *(model.get("layers") or {}).values()):
+        for where, changes in {"": {}, **(model.get("layers") or {})}.items():
             parts = {**model, **changes}
-            position = made("position", parts["position"], shape, plainest="none")
-            mask = made("mask", parts["mask"]) or Causal()
-            read = made("attention", parts["attention"], shape, position, mask, plainest="grouped_query")
-            think = made("feed_forward", parts["feed_forward"], shape, plainest="none")
-            norm = made("norm", parts["norm"], shape.d_model)
+            look = partial(made, parts, {slot: f"model.layers.{where}.{slot}" for slot in changes})
+            position = look("position", shape, plainest="none")
+            mask = look("mask") or Causal()
+            read = look("attention", shape, position, mask, plainest="grouped_query")
+            think = look("feed_forward", shape, plainest="none")
+            norm = look("norm", shape.d_model)
             make_norm = partial(_part, "norm", parts["norm"] if norm is not None else {"name": "none"})
-            made("block", parts["block"], read, think, make_norm)
-        position = made("position", model["position"], shape, plainest="none")
-        embedding = made("embedding", model["embedding"], shape, position, plainest="token")
-        made("head", model["head"], shape, embedding)
-        made("init", model["init"], shape)
+            look("block", read, think, make_norm)
+        look = partial(made, model, {})
+        embedding = look("embedding", shape, look("position", shape, plainest="none"), plainest="token")
+        look("head", shape, embedding)
+        look("init", shape)
     return list(dict.fromkeys(problems))
 
 
