@@ -89,6 +89,7 @@ def test_every_verb_explains_itself_with_examples(verb: str, capsys: pytest.Capt
         (["completion", "fsh"], "Did you mean 'fish'?"),
         (["completion", "bash", "foo"], "gptkit completion takes one shell, got 'bash foo'. Write:"),
         (["train", "--position=rotary"], "A key stands without dashes: position=rotary"),
+        (["export", "--hlep"], "There is no flag '--hlep'. Did you mean '--help'?"),
         (["train", "--jsn=1"], "There is no flag '--jsn=1'. Did you mean '--json'?"),
         (["train", "--resume=latest"], "A key stands without dashes: resume=latest"),
         (["train", "resume=latst"], "There is no run 'latst' in runs. Did you mean 'latest'?"),

@@ -92,7 +92,7 @@ def _refuse(problems: Sequence[str]) -> None:
 def _no_flag(word: str, known: Sequence[str]) -> str:
     """What to say of a flag that is none; a key is often written as one."""
     name, equals, _ = word.partition("=")
-    bare = {flag.lstrip("-"): flag for flag in known}  # dashes are alike in all of them
+    bare = {flag.lstrip("-"): flag for flag in (*known, "--help")}  # dashes are alike in all of them
     match = nearest(name.lstrip("-"), bare)
     meant = f"Did you mean {bare[match]!r}?" if match else _listed(known)
     if equals and not match:
