@@ -111,8 +111,8 @@ def is_relative(model: GPT) -> bool:
 
 def is_causal(model: GPT) -> bool:
     """Whether no token reads a later one, so that what is cached stays right as the text grows."""
-    known = [mask for mask in _masks(model) if not mask.causal_in(MaskContext())]
-    return not any(mask.has_end for mask in known) and not reads_ahead(model)  # past its end none can tell
+    in_doubt = [mask for mask in _masks(model) if not mask.causal_in(MaskContext())]
+    return not any(mask.has_end for mask in in_doubt) and not reads_ahead(model)  # past its end none can tell
 
 
 def reads_ahead(model: GPT) -> bool:
