@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gptkit.compare.plan import plan
 from gptkit.compare.results import Point, Results, Trained
 from reproduce.claims import CLAIMS, wrong
 from reproduce.judging import Finding, alike, below_zero, corrected, fact, lower
@@ -151,6 +152,22 @@ def test_every_claim_runs_at_the_smallest_size(tmp_path: Path) -> None:
     run(tmp_path, list(map(str, CLAIMS)))
     page = (tmp_path / "page.md").read_text("utf-8")
     assert re.findall(r"^## (\d)\.", page, re.M) == list(map(str, CLAIMS))
+
+
+def test_claims_ask_only_for_variants_that_their_sweeps_have() -> None:
+    """One of another name would have no scores, and a claim on it would never hold."""
+    asked: set[tuple[str, str]] = set()
+
+    class Asked(Results):
+        def finished(self, label: str) -> dict[int, Trained]:
+            asked.add((str(self.folder), label))
+            return {}
+
+    for claim in CLAIMS.values():
+        claim.judge({name: Asked(Path(name), [], [], []) for name in claim.sweeps})
+    made = {name: plan([*sweep.words.split(), "seed=1"]).labels for name, sweep in SWEEPS.items()}
+    assert {name for name, _ in asked} == made.keys()
+    assert [(name, label) for name, label in sorted(asked) if label not in made[name]] == []
 
 
 def test_some_claims_run_at_the_smallest_size_and_go_on(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def wrong(split: str, key: str = "token_accuracy") -> Callable[[Trained], float]
 def order_without_positions(sweeps: Sweeps) -> list[Finding]:
     causal, full = sweeps["base"], sweeps["full"]
     none, learned = scores(causal, "none", loss), scores(causal, "learned", loss)
-    alone = scores(sweeps["bigram"], "0", loss)
+    alone = scores(sweeps["bigram"], "n_layers=0", loss)
     blind, seeing = scores(full, "none", loss), scores(full, "rotary", loss)
     return [
         lower(
@@ -193,8 +193,8 @@ def rotary_stretched(sweeps: Sweeps) -> list[Finding]:
 
 def bigram_floor(sweeps: Sweeps) -> list[Finding]:
     results = sweeps["bigram"]
-    reached, floor = readings.bigrams(results, "0")
-    deeper, flat = scores(results, "1", loss), scores(results, "0", loss)
+    reached, floor = readings.bigrams(results, "n_layers=0")
+    deeper, flat = scores(results, "n_layers=1", loss), scores(results, "n_layers=0", loss)
     least = min((value - floor[seed] for seed, value in reached.items()), default=math.nan)
     return [
         fact(
@@ -208,7 +208,7 @@ def bigram_floor(sweeps: Sweeps) -> list[Finding]:
 
 def induction(sweeps: Sweeps) -> list[Finding]:
     results = sweeps["layers"]
-    one, two = scores(results, "1", wrong("val")), scores(results, "2", wrong("val"))
+    one, two = scores(results, "n_layers=1", wrong("val")), scores(results, "n_layers=2", wrong("val"))
     half = dict.fromkeys(one, 0.5)
     quarter = dict.fromkeys(two, 0.25)
     return [
