@@ -121,6 +121,18 @@ def test_an_example_without_prompt_or_answer_is_named(few, monkeypatch, pairs) -
         prepare(config())
 
 
+def test_a_vocabulary_spells_every_split(few, monkeypatch) -> None:
+    def splits(self: Few, held_out: float) -> Mapping[str, Asked]:
+        asked = [Example("x>", "y")] if held_out else []
+        return {"train": Asked(PAIRS), "val": Asked(asked), "far": Asked([Example("z>", "zz")], 2, False)}
+
+    monkeypatch.setattr(few, "splits", splits)
+    for fraction, spelled_by in ((0.1, "\n>abcxyz"), (0.0, "\n>abcz")):
+        tokenizer = prepare(config(fraction=fraction)).tokenizer
+        found = (tokenizer.token_bytes(n).decode() for n in range(tokenizer.vocab_size))
+        assert "".join(sorted(found)) == spelled_by
+
+
 def test_without_validation_there_is_none(few) -> None:
     data = prepare(config(fraction=0.0))
     assert not data.splits["val"]

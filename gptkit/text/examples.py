@@ -57,8 +57,16 @@ class Examples(Corpus):
 
     def documents(self) -> Iterator[str]:
         """The examples that are trained on, a line each."""
-        for prompt, answer in self.splits(0.0)["train"].examples:
-            yield f"{prompt}{answer}\n"
+        yield from _lines(self.splits(0.0)["train"])
+
+    def lines(self, held_out: float) -> Iterator[str]:
+        """The examples of every split, a line each: a vocabulary must spell those that are asked about too."""
+        for asked in self.splits(held_out).values():
+            yield from _lines(asked)
+
+
+def _lines(asked: Asked) -> Iterator[str]:
+    return (f"{prompt}{answer}\n" for prompt, answer in asked.examples)
 
 
 def encode_examples(

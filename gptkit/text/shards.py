@@ -27,7 +27,7 @@ from gptkit.text.encoding import encode_text, held_out, only, without
 from gptkit.text.examples import Examples, encode_examples
 from gptkit.text.kept import digest, kept
 from gptkit.text.splits import Split
-from gptkit.text.tokenizers import build_tokenizer, load_tokenizer
+from gptkit.text.tokenizers import load_tokenizer
 from gptkit.text.tokenizers.base import Tokenizer
 
 _FORMAT = 2  # of what a text's fingerprint is made from
@@ -87,8 +87,10 @@ def prepare(config: Mapping[str, Any], saved: Path | None = None) -> Dataset:
     """
     corpus: Corpus = registry.load("data", config["data"]["name"])(**part_options("data", config["data"]))
     content = corpus.fingerprint()
-    tokenizer = _saved(config["tokenizer"], saved) or _tokenizer(config["tokenizer"], corpus, content)
     fraction, fold = config["data"].get("val_fraction", 0.1), config["data"].get("val_fold", 0)
+    tokenizer = _saved(config["tokenizer"], saved) or _tokenizer(
+        config["tokenizer"], corpus, content, fraction
+    )
     told = [_FORMAT, content, tokenizer.fingerprint(), fraction, *([fold] if fold else [])]
     key = _sum([_LAYOUT, *told, _source(tokenizer), _source(corpus)])
     splits = kept("tokens", key, _read, lambda folder: _write(folder, corpus, tokenizer, fraction, fold))
@@ -105,15 +107,19 @@ def _saved(node: Mapping[str, Any], folder: Path | None) -> Tokenizer | None:
     return found if found is not None and found.name == node["name"] else None
 
 
-def _tokenizer(node: Mapping[str, Any], corpus: Corpus, content: str) -> Tokenizer:
+def _tokenizer(node: Mapping[str, Any], corpus: Corpus, content: str, fraction: float) -> Tokenizer:
     """The tokenizer of a config; one that is made from the corpus is made once and kept."""
     bare: Tokenizer = registry.load("tokenizer", node["name"])(**part_options("tokenizer", node))
     if not bare.needs_corpus:
         return bare
-    key = _sum(
-        [_FORMAT, content, bare.fingerprint(), _source(bare), sys.version_info[:2], _trainer_version()]
-    )
-    return kept("tokenizers", key, _read_tokenizer, lambda folder: build_tokenizer(node, corpus).save(folder))
+    told = [_FORMAT, content, bare.fingerprint(), _source(bare), sys.version_info[:2], _trainer_version()]
+    key = _sum([*told, fraction, _source(corpus)] if isinstance(corpus, Examples) else told)
+
+    def make(folder: Path) -> None:
+        bare.fit(corpus.lines(fraction) if isinstance(corpus, Examples) else corpus.all_documents())
+        bare.save(folder)
+
+    return kept("tokenizers", key, _read_tokenizer, make)
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer | None:
