@@ -15,6 +15,7 @@ from gptkit.compare.plan import plan
 from gptkit.compare.results import Point, Results, Trained
 from reproduce.claims import CLAIMS, wrong
 from reproduce.judging import Finding, alike, below_zero, corrected, fact, lower
+from reproduce.page import _part
 from reproduce.sweeps import SWEEPS
 
 NAMES = ("a", "b")
@@ -152,6 +153,21 @@ def test_every_claim_runs_at_the_smallest_size(tmp_path: Path) -> None:
     run(tmp_path, list(map(str, CLAIMS)))
     page = (tmp_path / "page.md").read_text("utf-8")
     assert re.findall(r"^## (\d)\.", page, re.M) == list(map(str, CLAIMS))
+
+
+def test_what_does_not_hold_is_accounted_for_and_only_that(tmp_path: Path) -> None:
+    def page(held: bool) -> str:
+        return _part(8, [fact("two layers can", held)], held, [1], [])
+
+    account = f"Why it may not: {CLAIMS[8].why_not}"
+    assert account in page(False)
+    assert "Why it may not" not in page(True)
+    committed = (Path(__file__).parents[1] / "docs" / "reproduce.md").read_text("utf-8")
+    parts = re.split(r"^## (?=\d\.)", committed, flags=re.M)[1:]
+    for claim, part in zip(CLAIMS.values(), parts, strict=True):
+        failed = "**It does not hold here.**" in part
+        assert (f"Why it may not: {claim.why_not}" in part) is failed
+        assert bool(claim.why_not) or not failed
 
 
 def test_claims_ask_only_for_variants_that_their_sweeps_have() -> None:

@@ -25,6 +25,7 @@ class Claim:
         judge: their findings; the claim holds where all of these do.
         plots: of the sweeps' reports, as `sweep/name`.
         told: what to know when reading it.
+        why_not: why it may not hold here, for when it does not.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Claim:
     judge: Callable[[Sweeps], list[Finding]]
     plots: Sequence[str] = ()
     told: str = ""
+    why_not: str = ""
 
 
 def scores(results: Results, label: str, read: Callable[[Trained], float]) -> Scores:
@@ -228,6 +230,8 @@ CLAIMS: Mapping[int, Claim] = {
         "Under a full mask the next token stands in plain sight. A model with positions finds it, so its loss falls to "
         "almost nothing; without positions every order of the context looks the same, and the answer, which is among the "
         "tokens, cannot be told from them: its loss stays at least a nat higher. Near means within 0.25 nats of learned positions.",
+        "The mean lies near the margin, and seeds scatter about it. In the paper the gap closes as models grow, from 125 million "
+        "parameters to 1.3 billion; these have two layers and 600 steps, too few to learn places from the mask alone.",
     ),
     2: Claim(
         "Sinusoidal and learned positions cannot be told apart at the trained length",
@@ -262,6 +266,8 @@ CLAIMS: Mapping[int, Claim] = {
         tuple(f"{probe}/probe-token-accuracy" for probe in PROBES),
         "Judged by the tokens of answers at the first length that was not trained on; the probe where it comes nearest is "
         "shown. The paper's models are larger and trained longer.",
+        "Seeds scatter by more than variants differ, so that no order can be shown. The paper's models have some 100 million "
+        "parameters and know the trained lengths almost perfectly before they are asked for longer ones.",
     ),
     6: Claim(
         "Interpolated or YaRN frequencies recover rotary positions beyond the trained length",
@@ -272,6 +278,9 @@ CLAIMS: Mapping[int, Claim] = {
         "The trained rotary models read 4 times their context, with no further training, as they are and with stretched "
         "frequencies: the weights and the scored tokens are the same, in windows that do not overlap. The papers train on a "
         "little after stretching (NTK-aware scaling aside), so this is the harder form.",
+        "Interpolation squeezes the fast frequencies too, by which neighbours are told apart, and without training after it "
+        "the model does not know them. YaRN leaves those be, as NTK-aware scaling nearly does, but sharpens the scores as well, "
+        "by a factor that was fitted to large models and long contexts.",
     ),
     7: Claim(
         "A model of no layers reaches the entropy of its text's bigrams, and not below",
@@ -290,5 +299,7 @@ CLAIMS: Mapping[int, Claim] = {
         ("layers/probe-token-accuracy",),
         "Strings of different characters that begin again; the answer's tokens are counted. Attention alone, with layer norms "
         "and ALiBi; the paper's models have neither, and learn from far more text.",
+        "Induction comes in a sudden step (Olsson et al. 2022), sooner or later by seed: a seed in which it has not come by the "
+        "last step raises the mean, and its interval more.",
     ),
 }

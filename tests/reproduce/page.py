@@ -62,6 +62,7 @@ def _part(
     lines += [SWEEPS[name].command(seeds) for name in claim.sweeps]
     lines += ["```", "", f"**{'It holds here.' if held else 'It does not hold here.'}**", ""]
     lines += [f"- {_sentence(finding)}" for finding in findings] + [""]
+    lines += [] if held or not claim.why_not else [f"Why it may not: {claim.why_not}", ""]
     return "\n".join([*lines, *(f"![{Path(plot).stem}]({plot})\n" for plot in plots)])
 
 
