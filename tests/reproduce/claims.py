@@ -299,7 +299,7 @@ CLAIMS: Mapping[int, Claim] = {
         ("layers/probe-token-accuracy",),
         "Strings of different characters that begin again; the answer's tokens are counted. Attention alone, with layer norms "
         "and ALiBi; the paper's models have neither, and learn from far more text.",
-        "Induction comes in a sudden step (Olsson et al. 2022), sooner or later by seed: a seed in which it has not come by the "
-        "last step raises the mean, and its interval more.",
+        "Induction comes in a sudden step (Olsson et al. 2022), sooner or later by seed: seeds in which it is not "
+        "complete by the last step raise the mean, and its interval more.",
     ),
 }
