@@ -31,9 +31,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if not _importing(frame):
         raise KeyboardInterrupt
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(
-            OSError, RuntimeError, ValueError
-        ):  # closed, gone, or in the middle of a write
+        # It may be gone, in the middle of a write, or closed.
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
             stream.flush()
     with contextlib.suppress(OSError):
         os.write(2, b"Stopped.\n")

@@ -36,8 +36,12 @@ class Corpus(ABC):
         """Documents kept apart for validation; None lets the end of `documents` serve."""
         return None
 
-    def all_documents(self) -> Iterator[str]:
-        """All documents, those for validation last: what a vocabulary is made from."""
+    def all_documents(self, held_out: float = 0.0) -> Iterator[str]:
+        """All documents, those for validation last: what a vocabulary is made from.
+
+        Args:
+            held_out: the share that is kept from training, for a corpus whose documents depend on it.
+        """
         yield from self.documents()
         yield from self.validation() or ()
 

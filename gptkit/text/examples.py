@@ -59,7 +59,7 @@ class Examples(Corpus):
         """The examples that are trained on, a line each."""
         yield from _lines(self.splits(0.0)["train"])
 
-    def lines(self, held_out: float) -> Iterator[str]:
+    def all_documents(self, held_out: float = 0.0) -> Iterator[str]:
         """The examples of every split, a line each: a vocabulary must spell those that are asked about too."""
         for asked in self.splits(held_out).values():
             yield from _lines(asked)

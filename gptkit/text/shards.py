@@ -116,7 +116,7 @@ def _tokenizer(node: Mapping[str, Any], corpus: Corpus, content: str, fraction: 
     key = _sum([*told, fraction, _source(corpus)] if isinstance(corpus, Examples) else told)
 
     def make(folder: Path) -> None:
-        bare.fit(corpus.lines(fraction) if isinstance(corpus, Examples) else corpus.all_documents())
+        bare.fit(corpus.all_documents(fraction))
         bare.save(folder)
 
     return kept("tokenizers", key, _read_tokenizer, make)
